@@ -1,0 +1,43 @@
+# Python 3.11+ and make are all that `make up` and `make test` need; the rest comes from the package registries.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+LOCK   := --quiet --no-header --universal --python-version 3.11 --generate-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help install up test lint faults bench lock 
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
+
+install: $(VENV)/.up ## what `make up` needs, into .venv, by version and hash
+
+up: $(VENV)/.up ## the whole pipeline on this machine; ARGS="--check --data DIR"
+	@$(BIN)/dial-results up $(ARGS)
+
+test: $(VENV)/.dev ## every test, with a real Kafka, PostgreSQL and Delta table
+	$(BIN)/pytest $(ARGS)
+
+define fresh_venv
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing $< into $(VENV) (versions and hashes are fixed) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+$(VENV)/.up: deploy/locks/up.txt pyproject.toml
+	$(fresh_venv)
+
+$(VENV)/.dev: deploy/locks/dev.txt pyproject.toml
+	$(fresh_venv)
+	@touch $(VENV)/.up
+
+lock: $(VENV)/.dev ## resolve the dependencies again and write deploy/locks
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK) -o deploy/locks/dev.txt
+	$(BIN)/uv pip compile pyproject.toml $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/receiver.txt
+	for process in storage analytics crm; do $(BIN)/uv pip compile pyproject.toml --extra $$process $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/$$process.txt || exit 1; done
+	$(BIN)/uv pip compile pyproject.toml --extra ops $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/up.txt
