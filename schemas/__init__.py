@@ -1,0 +1,1 @@
+"""The contract of the topic `dial-results`: what its records say, how they are written and read."""

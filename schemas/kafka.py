@@ -1,0 +1,63 @@
+"""How every process of ours reaches Kafka: one set of settings, read from `KAFKA_...`."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class KafkaSettings(BaseSettings):
+    """Connection to the cluster. A password file (`KAFKA_SASL_PASSWORD_FILE`) wins over the password itself."""
+
+    model_config = SettingsConfigDict(env_prefix="KAFKA_", frozen=True)
+
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="host:port of one or more brokers, separated by commas"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to talk to the brokers"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how to log in, with a SASL_ protocol"
+    )
+    sasl_username: str | None = Field(None, description="user, with a SASL_ protocol")
+    sasl_password: SecretStr | None = Field(None, description="password, with a SASL_ protocol")
+    sasl_password_file: Path | None = Field(None, description="file that holds the password instead")
+    ssl_cafile: Path | None = Field(None, description="certificate authority of the brokers; the system's by default")
+    ssl_certfile: Path | None = Field(None, description="our certificate, for mutual TLS")
+    ssl_keyfile: Path | None = Field(None, description="the key of our certificate")
+
+    def client_options(self) -> dict[str, Any]:
+        """Return the keyword arguments that aiokafka's clients share. Reads the certificate files.
+
+        Raises:
+            OSError: a file is missing or cannot be read.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self._password(),
+            }
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ssl_cafile)
+        if self.ssl_certfile:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
+        return context
+
+    def _password(self) -> str | None:
+        if self.sasl_password_file:
+            return self.sasl_password_file.read_text().strip()
+        return self.sasl_password.get_secret_value() if self.sasl_password else None

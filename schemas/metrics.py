@@ -1,0 +1,44 @@
+"""Every metric of ours, by name: a closed set. Add it here first, with what it means and its unit.
+
+Names end in their unit, counters in `_total` (prometheus_client adds that by itself, so it is left out here).
+No label ever holds an id, an error's text or anything else without a bound.
+"""
+
+from __future__ import annotations
+
+# -- receiver: the way in --------------------------------------------------------------------------------------------
+RECEIVED = "dial_results_receiver_callbacks_received"  # with a good token, whatever came of it; labels: merchant
+ACKNOWLEDGED = "dial_results_receiver_callbacks_acknowledged"  # answered 200, so stored; labels: merchant
+REFUSED = "dial_results_receiver_callbacks_refused"  # with a good token, not answered 200; labels: cause
+NOT_FOUND = "dial_results_receiver_not_found"  # the uniform 404: wrong token, path or method
+BAD_REQUESTS = "dial_results_receiver_bad_requests"  # not HTTP as we accept it; answered 400 by the server
+ACKNOWLEDGE_SECONDS = "dial_results_receiver_acknowledge_seconds"  # histogram: request read to answer written
+REPEATS = "dial_results_receiver_repeats"  # results whose event id was seen before: 200s that Blu did not see
+TOKEN_LAST_SEEN = "dial_results_receiver_token_last_seen_timestamp_seconds"  # labels: merchant, token (its id)
+MERCHANTS_FILE_OK = "dial_results_receiver_merchants_file_ok"  # 1, or 0 while the file is broken and the old one holds
+SECONDS_TO_LOSS = "dial_results_receiver_first_possible_loss_seconds"  # until Blu gives up; -1 while nothing is refused
+POSSIBLY_LOST = "dial_results_receiver_possibly_lost_stretches"  # stretches of refusals longer than Blu's retries
+
+# -- receiver: the journal ---------------------------------------------------------------------------------------------
+JOURNALED = "dial_results_receiver_journal_callbacks"  # appended and on disk
+JOURNAL_WAITING = "dial_results_receiver_journal_waiting_callbacks"  # on disk, not yet acknowledged by Kafka
+JOURNAL_BYTES = "dial_results_receiver_journal_bytes"  # on disk, published ones that are kept as insurance included
+JOURNAL_QUOTA_BYTES = "dial_results_receiver_journal_quota_bytes"
+JOURNAL_DAMAGED = "dial_results_receiver_journal_damaged_frames"  # set aside, reported once
+
+# -- receiver: the publisher -------------------------------------------------------------------------------------------
+PUBLISHED = "dial_results_receiver_results_published"  # acknowledged by all replicas; labels: merchant
+QUARANTINED = "dial_results_receiver_callbacks_quarantined"  # labels: reason
+EMPTY = "dial_results_receiver_callbacks_empty"  # callbacks without a single record
+PUBLISH_FAILURES = "dial_results_receiver_publish_failures"  # windows that have to be sent again
+KAFKA_UP = "dial_results_receiver_kafka_up"  # 1 while the last window was acknowledged
+LAST_PUBLISHED = "dial_results_receiver_last_published_timestamp_seconds"
+
+# -- consumers; all have the label consumer ----------------------------------------------------------------------------
+EVENTS_DONE = "dial_results_consumer_events_done"  # durable in the sink and committed
+DEAD_LETTERS = "dial_results_consumer_dead_letters"  # labels: consumer, reason
+LAG = "dial_results_consumer_lag_events"  # behind the end of its live partitions
+REPLAY_LAG = "dial_results_consumer_replay_lag_events"
+SINK_AVAILABLE = "dial_results_consumer_sink_available"  # 0 while it waits for its sink
+WRITE_SECONDS = "dial_results_consumer_write_seconds"  # histogram: one call of the sink
+LAST_COMMIT = "dial_results_consumer_last_commit_timestamp_seconds"
