@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+
+from schemas.blu import BluRecord
+from schemas.event import DialResult, dial_result
+from schemas.exact import canonical, decode, decode_decimals
+from schemas.mapping import mapped, newest_key
+from schemas.merchants import Fields, Merchant, MerchantsFileError, load_merchants
+
+from .json_texts import records, write
+
+KUALA_LUMPUR = Merchant(name="acme", timezone=ZoneInfo("Asia/Kuala_Lumpur"), fields=Fields(conclusion="outcome"))
+
+
+@given(record=records)
+def test_any_record_is_mapped_without_an_error(record: dict[str, Any]) -> None:
+    text = write(record)
+    canonical(decode(text))
+    for value in record.values():
+        mapped(decode_decimals(text.encode()) | {"callTime": value, "duration": value, "conclusion": value}, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2024-08-15 07:00:00", datetime(2024, 8, 14, 23, tzinfo=UTC)),
+        ("2024-08-15T07:00:00+02:00", datetime(2024, 8, 15, 5, tzinfo=UTC)),
+        (1723676400, datetime(2024, 8, 14, 23, tzinfo=UTC)),
+        ("1723676400000", datetime(2024, 8, 14, 23, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+        (True, None),
+        (10**40, None),
+        (Decimal("NaN"), None),
+        ({"at": 1}, None),
+        (None, None),
+    ],
+)
+def test_call_times(value: Any, expected: datetime | None) -> None:
+    assert mapped({"callTime": value}, KUALA_LUMPUR).called_at == expected
+
+
+def test_a_merchants_own_names_count() -> None:
+    record = {"outcome": "HPTP", "conclusion": "other", "duration": Decimal("12.5")}
+    assert mapped(record, KUALA_LUMPUR).conclusion == "HPTP"
+    assert mapped(record, None).conclusion == "other"
+    assert mapped(record, None).duration_s == Decimal("12.5")
+
+
+def event(content: bytes, received_ms: int, source: str = "callback") -> DialResult:
+    return dial_result("demo", "1", BluRecord(0, "1", content), received_ms, source=source)
+
+
+def test_newest_is_call_time_then_receipt_then_event_id() -> None:
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    callback = event(b'{"a":1}', 1_767_225_600_000)  # received at `early`
+    assert newest_key(callback, late) > newest_key(callback, early)
+    assert newest_key(event(b'{"a":2}', 1_767_225_600_001), None) > newest_key(callback, None)
+    ids = sorted((callback, event(b'{"a":2}', 1_767_225_600_000)), key=lambda result: result.event_id)
+    assert newest_key(ids[1], None) > newest_key(ids[0], None)
+
+
+def test_a_reconciled_result_without_call_time_never_overwrites() -> None:
+    reconciled = event(b"{}", 1_999_999_999_000, source="reconcile")
+    assert newest_key(event(b"{}", 0), None) > newest_key(reconciled, None)
+    assert newest_key(reconciled, datetime(2026, 1, 2, tzinfo=UTC)) > newest_key(event(b"{}", 0), None)
+
+
+def test_a_merchants_file(tmp_path: Path) -> None:
+    path = tmp_path / "merchants.toml"
+    path.write_text(
+        '[acme]\ntimezone = "Asia/Kuala_Lumpur"\n[[acme.tokens]]\nid = "t-1"\nsha256 = "' + "0" * 64 + '"\n'
+        'created = 2026-11-24\n[acme.conclusions]\nKPTP = "promise"\n[demo]\n'
+    )
+    merchants = load_merchants(path)
+    assert merchants["acme"].tokens[0].id == "t-1"
+    assert str(merchants["acme"].timezone) == "Asia/Kuala_Lumpur"
+    assert merchants["acme"].conclusions == {"KPTP": "promise"}
+    assert merchants["demo"].fields.conclusion[0] == "conclusion"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[acme", "not TOML"),
+        ("[Acme]", "Acme"),
+        ('[acme]\ntimezone = "Mars/Olympus"', "acme.timezone"),
+        ("[acme]\ncolour = 1", "acme.colour"),
+        ('[[acme.tokens]]\nid = "t"\nsha256 = "secret"\ncreated = 2026-11-24', "acme.tokens.0.sha256"),
+        ("acme = 1", "acme"),
+    ],
+)
+def test_a_broken_file_says_where_but_not_what(tmp_path: Path, text: str, where: str) -> None:
+    path = tmp_path / "merchants.toml"
+    path.write_text(text)
+    with pytest.raises(MerchantsFileError, match=where) as raised:
+        load_merchants(path)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(MerchantsFileError, match="token new"):
+        load_merchants(tmp_path / "none.toml")
