@@ -6,7 +6,7 @@ ARGS   ?=
 LOCK   := --quiet --no-header --universal --python-version 3.11 --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint faults bench lock 
+.PHONY: help install up test lint faults bench bench-receiver lock 
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -18,6 +18,25 @@ up: $(VENV)/.up ## the whole pipeline on this machine; ARGS="--check --data DIR"
 
 test: $(VENV)/.dev ## every test, with a real Kafka, PostgreSQL and Delta table
 	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev ## style, types, import rules, the compose file
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/yamllint --strict docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@if command -v docker-compose >/dev/null; then \
+		docker-compose --env-file deploy/env.example config --quiet && echo "docker-compose config: ok"; \
+	else echo "SKIPPED: docker-compose config (install docker-compose)"; fi
+
+faults: $(VENV)/.dev ## slow fault injection: kills, full disks, lost replies (needs strace and a C compiler for some)
+	$(BIN)/pytest -m faults --timeout 1800 $(ARGS)
+
+bench: bench-receiver ## every benchmark
+
+bench-receiver: $(VENV)/.dev ## the receiver beside its yardsticks (needs wrk; Go for one of them)
+	$(BIN)/python -m benchmarks.receiver $(ARGS)
 
 define fresh_venv
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
