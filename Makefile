@@ -35,7 +35,7 @@ faults: $(VENV)/.dev ## slow fault injection: kills, full disks, lost replies (n
 
 bench: bench-receiver ## every benchmark
 
-bench-receiver: $(VENV)/.dev ## the receiver beside its yardsticks (needs wrk; Go for one of them)
+bench-receiver: $(VENV)/.bench ## the receiver beside its yardsticks (needs wrk; Go for one of them)
 	$(BIN)/python -m benchmarks.receiver $(ARGS)
 
 define fresh_venv
@@ -54,9 +54,13 @@ $(VENV)/.dev: deploy/locks/dev.txt pyproject.toml
 	$(fresh_venv)
 	@touch $(VENV)/.up
 
+$(VENV)/.bench: deploy/locks/bench.txt pyproject.toml
+	$(fresh_venv)
+
 lock: $(VENV)/.dev ## resolve the dependencies again and write deploy/locks
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK) -o deploy/locks/dev.txt
 	$(BIN)/uv pip compile pyproject.toml $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/receiver.txt
 	for process in storage analytics crm; do $(BIN)/uv pip compile pyproject.toml --extra $$process $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/$$process.txt || exit 1; done
 	$(BIN)/uv pip compile pyproject.toml --extra ops $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/up.txt
+	$(BIN)/uv pip compile pyproject.toml --extra bench $(LOCK) -c deploy/locks/dev.txt -o deploy/locks/bench.txt

@@ -1,0 +1,104 @@
+"""One round: a fresh server on one core, wrk on the other, and what the operating system says of the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SERVER_CPUS, LOAD_CPUS = {0}, {1}
+READY_S = 20
+
+
+@dataclass(frozen=True)
+class Round:
+    """What came out of one round. `cpu_us` is the server's own processor time for one request."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    cpu_us: float
+    rss_mb: float
+    requests: int
+    not_200: int
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> Iterator[subprocess.Popen]:
+    """Run a server on its core, from listening to stopped."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603
+            ["taskset", "-c", ",".join(map(str, SERVER_CPUS)), *command],
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        _wait_for(port, process, log)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"server did not listen within {READY_S} s:\n{log.read_text()[-2000:]}")
+
+
+def fire(process: subprocess.Popen, url: str, body: Path, connections: int, seconds: float) -> Round:
+    """Post for a while and account for it."""
+    _wrk(url, body, connections, 1)  # warm: pools, caches, connections
+    cpu_before = _cpu_s(process.pid)
+    answer = _wrk(url, body, connections, seconds)
+    cpu_s = _cpu_s(process.pid) - cpu_before
+    return Round(
+        rps=answer["requests"] / answer["seconds"],
+        p50_ms=answer["p50_ms"],
+        p99_ms=answer["p99_ms"],
+        p999_ms=answer["p999_ms"],
+        cpu_us=cpu_s * 1e6 / max(1, answer["requests"]),
+        rss_mb=_rss_mb(process.pid),
+        requests=int(answer["requests"]),
+        not_200=int(answer["not_200"] + answer["socket_errors"]),
+    )
+
+
+def _wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, float]:
+    wrk = shutil.which("wrk") or ""
+    cpus = ",".join(map(str, LOAD_CPUS))
+    command = ["taskset", "-c", cpus, wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "post.lua"), url]
+    done = subprocess.run(  # noqa: S603
+        command, env={**os.environ, "BODY_FILE": str(body)}, capture_output=True, text=True, check=True, timeout=seconds + 30
+    )
+    return dict(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_mb(pid: int) -> float:
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
