@@ -17,6 +17,7 @@ from receiver.journal.frame import (
 )
 
 _WINDOW_BYTES = 1024 * 1024
+_FIRST_WINDOW_BYTES = 64 * 1024  # a start reads the first frame of every segment, and no more of most
 _BLOCK_BYTES = 4096
 
 
@@ -30,7 +31,7 @@ class Frame(NamedTuple):
 
 
 class SegmentReader:
-    """Reads ahead in windows of 1 MB. `end` is where the caller wants reading to stop. One thread at a time."""
+    """Reads ahead in windows of up to 1 MB. `end` is where the caller wants reading to stop. One thread at a time."""
 
     def __init__(self, disk: Disk, path: Path, segment: SegmentId, *, strict: bool = False) -> None:
         """Raises OSError, FileNotFoundError above all: the segment may have gone.
@@ -43,6 +44,7 @@ class SegmentReader:
         self._fd = disk.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._window = b""
         self._start = 0
+        self._ahead_bytes = _FIRST_WINDOW_BYTES
 
     def close(self) -> None:
         self._disk.close(self._fd)
@@ -110,8 +112,9 @@ class SegmentReader:
         size = min(size, end - offset)
         at = offset - self._start
         if at < 0 or at + size > len(self._window):
-            self._window = self._read(offset, min(max(size, _WINDOW_BYTES), end - offset))
+            self._window = self._read(offset, min(max(size, self._ahead_bytes), end - offset))
             self._start = offset
+            self._ahead_bytes = min(2 * self._ahead_bytes, _WINDOW_BYTES)
             at = 0
         return at
 

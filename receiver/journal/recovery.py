@@ -37,8 +37,8 @@ def recover(folder: Folder, damages: DamageFile) -> Recovered:
     folder.remove_unfinished()
     found = folder.segments()
     mark = checkpoint.load(folder)
-    if mark is None and found:
-        log.warning("journal_checkpoint_missing", consequence="what is still here is published again")
+    if mark is None and folder.exists(checkpoint.NAME):
+        log.warning("journal_checkpoint_damaged", consequence="what is still here is published again")
     segments = _Mending(folder, damages).run(found)
     floor = segments[0].first or 1 if segments else 1
     published = max(mark.published if mark else 0, floor - 1)

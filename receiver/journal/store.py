@@ -34,16 +34,20 @@ class Store:
         self._folder = Folder(disk, path)
         self._folder.lock()
         self.damages = DamageFile(self._folder)
-        recovered = recover(self._folder, self.damages)
-        self.published = recovered.published
-        self.last = recovered.last
-        self._shelf = Shelf(self._folder, limits, recovered, clock)
-        self._cursor = Cursor(disk, self._shelf.listed, self.damages)
         self._reading = threading.Lock()
         self._marking = threading.Lock()
-        self._nothing = (0, 0)
-        self._shelf.published(self.published)
-        self._shelf.prepare()
+        self._nothing = (0, 0)  # behind the first, up to the second, `read` found damage alone
+        try:
+            recovered = recover(self._folder, self.damages)
+            self.published = recovered.published
+            self.last = recovered.last
+            self._shelf = Shelf(self._folder, limits, recovered, clock)
+            self._shelf.published(self.published)
+            self._shelf.prepare()
+        except OSError:
+            self._folder.unlock()
+            raise
+        self._cursor = Cursor(disk, self._shelf.listed, self.damages)
 
     @property
     def full(self) -> bool:
