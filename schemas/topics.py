@@ -49,7 +49,7 @@ def group(consumer: str) -> str:
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a key, as the Java client's default partitioner has it (murmur2)."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions  # type: ignore[no-untyped-call]
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 @dataclass(frozen=True)
