@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import docker
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -35,13 +34,11 @@ def free_port() -> int:
 
 def docker_answers() -> bool:
     """Tell whether a Docker daemon (not just its client) is there."""
-    try:
-        client = docker.from_env(timeout=3)
-        client.ping()
-    except docker.errors.DockerException:
+    client = shutil.which("docker")
+    if client is None:
         return False
-    client.close()
-    return True
+    asked = subprocess.run([client, "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False)
+    return asked.returncode == 0
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
