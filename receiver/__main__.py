@@ -1,0 +1,95 @@
+"""The receiver as a process: settings from the environment, signals, exit codes.
+
+SIGTERM and SIGINT stop it cleanly; SIGHUP reads the merchants' file again. Exit codes: 0 stopped, 1 a bug, 2 a setting
+or a file is wrong, 75 the journal is another process's, or its disk failed: start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from receiver.app import TRY_AGAIN, Receiver
+from receiver.journal import JournalError
+from receiver.quiet import quieten, report_stray, report_uncaught
+from receiver.settings import ReceiverSettings
+from schemas.kafka import KafkaSettings
+from schemas.logs import configure_logging
+from schemas.merchants import MerchantsFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+log = structlog.get_logger()
+
+USAGE = 2
+
+
+def main() -> int:
+    """Run one receiver; return the exit code."""
+    try:
+        settings = ReceiverSettings()
+        kafka_options = KafkaSettings().client_options()
+    except ValidationError as error:
+        return _usage(_sentences(error))
+    except OSError as error:
+        return _usage(f"a file named in KAFKA_...: {error}")
+    if kafka_options.get("sasl_mechanism") and not (
+        kafka_options["sasl_plain_username"] and kafka_options["sasl_plain_password"]
+    ):
+        return _usage("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD: a SASL_ protocol needs both")
+    configure_logging("receiver", settings.log_level)
+    quieten()
+    sys.excepthook = report_uncaught
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings, kafka_options))
+
+
+async def _run(settings: ReceiverSettings, kafka_options: Mapping[str, Any]) -> int:
+    asyncio.get_running_loop().set_exception_handler(report_stray)
+    try:
+        receiver = Receiver(settings, kafka_options)
+    except MerchantsFileError as error:
+        return _usage(str(error))
+    except JournalError as error:
+        log.error("journal_not_opened", reason=str(error))  # noqa: TRY400  # the reason is ours, and says it all
+        return TRY_AGAIN
+    stop = asyncio.Event()
+    with _signals(stop, receiver):
+        return await receiver.run(stop)
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, receiver: Receiver) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: receiver.tokens.reload}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _usage(message: str) -> int:
+    print(f"receiver: {message}", file=sys.stderr)  # noqa: T201  # logging may not be set up yet
+    return USAGE
+
+
+def _sentences(error: ValidationError) -> str:
+    """Say which settings are wrong and how; their values may be secrets."""
+    problems = error.errors(include_input=False, include_url=False)
+    prefix = {"ReceiverSettings": "RECEIVER_", "KafkaSettings": "KAFKA_"}.get(error.title, "")
+    return "; ".join(f"{prefix}{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}" for problem in problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

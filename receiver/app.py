@@ -1,0 +1,114 @@
+"""How the receiver is put together, and how it is taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from receiver.access_log import AccessLog
+from receiver.body import BodyLimits
+from receiver.callbacks import Callbacks
+from receiver.counts import Counts
+from receiver.health import Health
+from receiver.journal import Journal, JournalFailed
+from receiver.metrics import Metrics
+from receiver.publisher import Publisher
+from receiver.retry_window import RetryWindow
+from receiver.server import CannotListenError, Server
+from receiver.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from receiver.settings import ReceiverSettings
+
+log = structlog.get_logger()
+
+DONE = 0
+TRY_AGAIN = 75
+
+
+class Receiver:
+    """One receiver. `port` and `admin_port` are known, and callbacks are taken, once `started` is set."""
+
+    def __init__(self, settings: ReceiverSettings, kafka_options: Mapping[str, Any]) -> None:
+        """Wire it; opens the journal, which blocks. Needs a running event loop.
+
+        Raises:
+            MerchantsFileError: there is no merchants' file, or it is broken.
+            JournalError: another process has the journal, or the disk is broken.
+        """
+        self._settings = settings
+        self.counts = Counts()
+        self.tokens = Tokens(settings.merchants_file)
+        self.journal = Journal.open(settings.journal_dir, settings.journal_limits())
+        window = RetryWindow(time.monotonic)
+        access_log = AccessLog(settings.access_log, time.monotonic)
+        limits = BodyLimits(settings.body_cap_bytes, settings.body_timeout_s)
+        callbacks = Callbacks(
+            self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap
+        )
+        self._server = Server(callbacks.receive_callback, on_error=callbacks.on_error, keepalive_s=settings.keepalive_s)
+        metrics = Metrics(self.counts, self.journal, self.tokens, window, settings.journal_quota_bytes)
+        health = Health(self.journal, metrics, self._server)
+        self._admin = Server(health.answer, on_error=lambda _: None, keepalive_s=settings.keepalive_s)
+        self.publisher = Publisher(self.journal, kafka_options, self.counts)
+        self.started = asyncio.Event()
+        self.port = self.admin_port = 0
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Take callbacks until `stop` is set; return the exit code. A background task that dies ends it all.
+
+        The order of stopping, each step with its limit:
+
+        1. The servers: see `Server.stop` (5 s). Meanwhile publishing goes on.
+        2. The publisher gets what is left of the grace (5 s from the start of stopping); its client a second to close.
+        3. The journal commits what waits, which is nothing, and closes (it gives up on a disk that hangs).
+
+        What is not published by then stays in the journal, for the next start.
+        """
+        try:
+            async with self._closing(), asyncio.TaskGroup() as tasks:
+                publishing = tasks.create_task(self.publisher.run())
+                following = tasks.create_task(self.tokens.follow())
+                failing = tasks.create_task(self._fail_with_the_journal())
+                async with self._listening():
+                    await stop.wait()
+                    grace_ends = time.monotonic() + self._settings.stop_grace_s
+                await self.publisher.finish(max(0.0, grace_ends - time.monotonic()))
+                for task in (publishing, following, failing):
+                    task.cancel()
+        except* (JournalFailed, CannotListenError) as errors:
+            code = TRY_AGAIN
+            log.error("receiver_ends", reason=str(errors.exceptions[0]), exit_code=code)  # noqa: TRY400
+        else:
+            code = DONE
+            log.info("receiver_stopped", waiting=self.journal.waiting)
+        return code
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        try:
+            self.admin_port = await self._admin.listen(self._settings.admin_host, self._settings.admin_port)
+            self.port = await self._server.listen(self._settings.host, self._settings.port)
+            self.started.set()
+            log.info("receiver_started", port=self.port, admin_port=self.admin_port, waiting=self.journal.waiting)
+            yield
+        finally:
+            await self._server.stop()
+            await self._admin.stop()
+
+    @asynccontextmanager
+    async def _closing(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.journal.close()
+
+    async def _fail_with_the_journal(self) -> None:
+        await self.journal.failed.wait()
+        raise JournalFailed("the disk reported an error")

@@ -1,0 +1,190 @@
+"""The producer's client: made anew after every failure, never trusted with a wait that has no end.
+
+Of aiokafka's ways (`docs/receiver.md` lists them): it never asks the bootstrap servers again, `start` may hang 40 s a
+host, batches are dropped after `request_timeout_ms` but the answer may take twice as long, `stop` waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+
+from schemas.topics import DIAL_RESULTS, QUARANTINE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from receiver.window import Outgoing
+
+TOPICS = (DIAL_RESULTS, QUARANTINE)
+BATCH_BYTES = 512 * 1024
+REQUEST_TIMEOUT_S = 8.0
+_CONNECT_S = 10.0  # three hosts that refuse take milliseconds, one that swallows packets takes all of it
+_ROUND_S = 2 * REQUEST_TIMEOUT_S + 4.0  # aiokafka may take twice its timeout to give a batch up
+_STOP_S = 0.5
+
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+class NotDelivered(Exception):  # noqa: N818  # the broker's doing; the callbacks are fine
+    """Something of the window is not acknowledged; `reason` is typed: `unreachable`, `topic-missing`, ..."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Broker:
+    """A connected producer. Not to be used again once it raised NotDelivered."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    def partitions(self) -> dict[str, int]:
+        """Return how many partitions each of our topics has now.
+
+        Raises:
+            NotDelivered: a topic does not exist. It is never asked for by name, which might create it.
+        """
+        cluster = self._producer.client.cluster
+        found = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in TOPICS}
+        if not all(found.values()):
+            raise NotDelivered("topic-missing")
+        return found
+
+    async def send(self, places: Mapping[tuple[str, int], Sequence[Outgoing]]) -> list[Outgoing]:
+        """Send what stands at each topic and partition, in order; mark `done` what all replicas have.
+
+        A partition sends nothing behind a batch that was not acknowledged. Too large a batch of several is not sent:
+        its records are marked `alone`, for the next try. Returns records that are too large alone.
+
+        Raises:
+            NotDelivered: something is not acknowledged. It may have been written all the same.
+        """
+        too_large: list[Outgoing] = []
+        queues = {place: _batches(self._producer, outgoing) for place, outgoing in places.items()}
+        while queues:  # one batch a partition at a time: the next one goes when this one is acknowledged
+            turn = {place: queue.pop(0) for place, queue in queues.items()}
+            answers = await self._round(turn)
+            acknowledged = {place for place, answer in answers.items() if answer is None}
+            for place in acknowledged:
+                turn[place].acknowledged()
+            for place in answers.keys() - acknowledged:
+                too_large += _too_large(turn[place], answers[place])
+            queues = {place: queue for place, queue in queues.items() if queue and place in acknowledged}
+        return too_large
+
+    async def _round(self, turn: Mapping[tuple[str, int], Batch]) -> dict[tuple[str, int], BaseException | None]:
+        answers: list[asyncio.Future[Any]] = []
+        try:
+            async with asyncio.timeout(_ROUND_S):
+                for (topic, partition), batch in turn.items():
+                    answers.append(await self._producer.send_batch(batch.builder, topic, partition=partition))
+                await asyncio.wait(answers)
+        except TimeoutError:
+            raise NotDelivered("timeout") from None
+        except (KafkaError, AssertionError) as error:  # aiokafka asserts that the partition has not gone meanwhile
+            raise NotDelivered(type(error).__name__) from None
+        finally:
+            for answer in answers:
+                _drop(answer)
+        return {place: answer.exception() for place, answer in zip(turn, answers, strict=True)}
+
+
+class Batch:
+    """Records of one partition, and the client's builder that holds their bytes."""
+
+    __slots__ = ("builder", "outgoing")
+
+    def __init__(self, builder: Any) -> None:  # noqa: ANN401  # aiokafka ships no types
+        self.builder = builder
+        self.outgoing: list[Outgoing] = []
+
+    def add(self, outgoing: Outgoing) -> bool:
+        """Return whether there was room; there always is for the first one."""
+        key, value, headers, timestamp_ms = outgoing.record
+        if self.builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+            return False
+        self.outgoing.append(outgoing)
+        return True
+
+    def acknowledged(self) -> None:
+        """Note that all replicas have it."""
+        for outgoing in self.outgoing:
+            outgoing.done = True
+
+
+@asynccontextmanager
+async def connected(options: Mapping[str, Any]) -> AsyncIterator[Broker]:
+    """Connect a fresh client, from the bootstrap servers up, and throw it away at the end.
+
+    Raises:
+        NotDelivered: no broker answers, or none lets us in.
+    """
+    producer = AIOKafkaProducer(
+        **options,
+        acks="all",
+        enable_idempotence=False,  # with it batches never expire, and one refusal wedges a partition for ever
+        linger_ms=0,
+        max_batch_size=BATCH_BYTES,
+        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        retry_backoff_ms=1_000,
+    )
+    try:
+        await _start(producer)
+        yield Broker(producer)
+    finally:
+        await _discard(producer)
+
+
+async def _start(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            await producer.start()
+            # Of all topics: asking for one by name creates it where the broker allows that.
+            known = await producer.client.force_metadata_update()
+    except (KafkaError, OSError, TimeoutError):
+        known = False
+    if not known:
+        raise NotDelivered("unreachable")
+
+
+async def _discard(producer: AIOKafkaProducer) -> None:
+    """Close the client within a second, whatever it waits for; its batches are in the journal."""
+    producer._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001  # or `stop` waits for them for ever
+    for close in (producer.stop, producer.client.close):
+        with suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await close()
+                return
+
+
+def _batches(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> list[Batch]:
+    batches: list[Batch] = []
+    for one in outgoing:
+        fits = bool(batches) and not (one.alone or batches[-1].outgoing[-1].alone)
+        if not (fits and batches[-1].add(one)):
+            batches.append(Batch(producer.create_batch()))
+            batches[-1].add(one)
+    return batches
+
+
+def _drop(answer: asyncio.Future[Any]) -> None:
+    """Wait no more; an exception that came, or comes, is nobody's any more."""
+    if not answer.cancel() and not answer.cancelled():
+        answer.exception()
+
+
+def _too_large(batch: Batch, error: BaseException | None) -> list[Outgoing]:
+    """Return the batch's record if it is too large alone. Raises NotDelivered for every other error."""
+    if not isinstance(error, _TOO_LARGE):
+        raise NotDelivered(type(error).__name__)
+    if len(batch.outgoing) == 1:
+        return batch.outgoing
+    for outgoing in batch.outgoing:
+        outgoing.alone = True
+    return []

@@ -1,0 +1,126 @@
+"""The way in: the one short path that ends in 200, and it leads over the journal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from receiver.answers import ACKNOWLEDGED, BUG, Answer, answer_for
+from receiver.body import read_body
+from receiver.errors import NotFound, Overloaded, Refused
+from receiver.journal import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.web import BaseRequest
+
+    from receiver.access_log import AccessLog
+    from receiver.body import BodyLimits
+    from receiver.counts import Counts
+    from receiver.journal import Journal
+    from receiver.retry_window import RetryWindow
+    from receiver.tokens import ActiveToken, Tokens
+
+
+class Call:
+    """One callback under way: whose, how large, since when."""
+
+    __slots__ = ("body_bytes", "started_s", "token")
+
+    def __init__(self, started_s: float) -> None:
+        self.token: ActiveToken | None = None
+        self.body_bytes = 0
+        self.started_s = started_s
+
+
+class Callbacks:
+    """Takes callbacks. `settle` is where every one of them ends, whichever lane it took."""
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        journal: Journal,
+        counts: Counts,
+        window: RetryWindow,
+        access_log: AccessLog,
+        body_limits: BodyLimits,
+        in_flight_cap: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tokens = tokens
+        self._journal = journal
+        self._counts = counts
+        self._window = window
+        self._access_log = access_log
+        self._body_limits = body_limits
+        self._in_flight_cap = in_flight_cap
+        self._in_flight = 0
+        self._clock = clock
+
+    async def receive_callback(self, request: BaseRequest) -> Answer:
+        """Return ACKNOWLEDGED once the callback is on disk, and something else in every other case."""
+        call = Call(self._clock())
+        self._in_flight += 1
+        try:
+            call.token = self._match(request)
+            self._admit()
+            body = await read_body(request, self._body_limits)
+            call.body_bytes = len(body)
+            await self._journal.append(call.token.merchant, body, time.time_ns() // 1_000_000)
+        except (Refused, JournalError) as error:
+            return self.settle(call, error)
+        finally:
+            self._in_flight -= 1
+        return self.settle(call, None)
+
+    def settle(self, call: Call, error: Refused | JournalError | None) -> Answer:
+        """Count what became of a callback, log it, and return its answer; `error` None means: it is on disk."""
+        seconds = self._clock() - call.started_s
+        if call.token is None:
+            return self._turn_away(answer_for(error or NotFound()), seconds)
+        traffic = self._counts.traffic[call.token.merchant]
+        traffic.received += 1
+        traffic.body_bytes += call.body_bytes
+        if error is not None:
+            return self._refuse(answer_for(error), call, seconds)
+        traffic.acknowledged += 1
+        self._counts.latencies.observe(seconds)
+        self._access_log.acknowledged(call.token.merchant, call.body_bytes, seconds)
+        return ACKNOWLEDGED
+
+    def on_error(self, answer: Answer) -> None:
+        """Count what the server had to answer by itself: no HTTP, or a bug of ours."""
+        if answer is BUG:
+            self._counts.refused[answer.cause] += 1
+            self._window.refused()
+        else:
+            self._counts.bad_requests += 1
+        self._access_log.refused(answer, None, 0, 0.0)
+
+    def _match(self, request: BaseRequest) -> ActiveToken:
+        path = request.raw_path
+        if not path.startswith("/"):  # a proxy's form, `POST http://host/path`
+            path = request.rel_url.raw_path
+        token = self._tokens.match(request.method, path)
+        if token is None:
+            raise NotFound
+        token.last_seen_s = time.time()
+        return token
+
+    def _admit(self) -> None:
+        if self._in_flight > self._in_flight_cap:
+            raise Overloaded
+
+    def _turn_away(self, answer: Answer, seconds: float) -> Answer:
+        self._counts.not_found += 1
+        self._access_log.refused(answer, None, 0, seconds)
+        return answer
+
+    def _refuse(self, answer: Answer, call: Call, seconds: float) -> Answer:
+        self._counts.refused[answer.cause] += 1
+        if answer.retried:
+            self._window.refused()
+        merchant = call.token.merchant if call.token else None
+        self._access_log.refused(answer, merchant, call.body_bytes, seconds)
+        return answer

@@ -1,0 +1,51 @@
+"""What the receiver counts, in plain numbers: the hot path counts four times a callback. `metrics.py` shows them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """One merchant's callbacks since the start."""
+
+    received: int = 0
+    acknowledged: int = 0
+    body_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Latencies:
+    """A histogram: how many took at most BOUNDS_S[i] seconds, and not BOUNDS_S[i - 1]; the last one took longer."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+@dataclass(slots=True)
+class Counts:
+    """All since the start of the process. Keys are merchants' names or typed causes: few, and known beforehand."""
+
+    # -- the way in
+    traffic: defaultdict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
+    refused: Counter[str] = field(default_factory=Counter)
+    not_found: int = 0
+    bad_requests: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+    # -- the publisher
+    published: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    repeats: int = 0
+    publish_failures: int = 0
+    kafka_up: bool = False
+    last_published_s: float = 0.0
+    """Of the broker's last acknowledgement of a whole window, seconds since 1970; 0: none yet."""

@@ -1,0 +1,134 @@
+"""The publisher: one task that follows the journal and moves its mark, which never runs ahead of the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from receiver.backoff import Backoff
+from receiver.broker import Broker, NotDelivered, connected
+from receiver.recent import Recent
+from receiver.window import Window, by_partition, decode_window
+from schemas.topics import QUARANTINE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from receiver.counts import Counts
+    from receiver.journal import Journal
+
+log = structlog.get_logger()
+
+WINDOW_CALLBACKS = 1_000  # what a restart sends again at most
+WINDOW_BYTES = 8_000_000  # of bodies; decoded they take about three times as much memory
+
+
+class Publisher:
+    """Callbacks leave in the journal's order. What Kafka's state does to it is seen in `counts` and nowhere else."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        options: Mapping[str, Any],
+        counts: Counts,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """`options` are aiokafka's, as `KafkaSettings.client_options` returns them."""
+        self._journal = journal
+        self._options = options
+        self._counts = counts
+        self._backoff = backoff or Backoff()
+        self._recent = Recent()
+        self._client = AsyncExitStack()
+        self._broker: Broker | None = None
+        self._stalled_for = ""
+        self._caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises JournalFailed."""
+        try:
+            while True:
+                await self._journal.wait(self._journal.published)
+                self._caught_up.clear()
+                await self._publish_next()
+                if not self._journal.waiting:
+                    self._caught_up.set()
+        finally:
+            await self._disconnect()
+
+    async def finish(self, grace_s: float) -> None:
+        """Return when the journal is published, or the time is up, or at once while Kafka does not take anything."""
+        if not self._journal.waiting or self._stalled_for:
+            return
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._caught_up.wait()
+        except TimeoutError:
+            log.info("publishing_left_off", waiting=self._journal.waiting)
+
+    async def _publish_next(self) -> None:
+        after = self._journal.published
+        callbacks = await asyncio.to_thread(self._journal.read, after, WINDOW_CALLBACKS, WINDOW_BYTES)
+        if callbacks:
+            window = await decode_window(callbacks, self._recent)
+            await self._deliver(window)
+            await asyncio.to_thread(self._journal.mark_published, window.last)
+            self._count(window)
+
+    async def _deliver(self, window: Window) -> None:
+        """Return when all replicas have all of it."""
+        failures = 0
+        while True:
+            try:
+                await self._send(window)
+            except NotDelivered as error:
+                failures += 1
+                await self._disconnect()
+                self._stalled(error.reason)
+                await asyncio.sleep(self._backoff.wait_s(failures))
+            else:
+                self._moving()
+                return
+
+    async def _send(self, window: Window) -> None:
+        """Send until nothing waits. Ends: every further round has set a record aside, or made it go alone."""
+        broker = self._broker or await self._connect()
+        while waiting := list(window.waiting()):
+            too_large = await broker.send(by_partition(waiting, broker.partitions()))
+            for outgoing in too_large:
+                if outgoing.topic == QUARANTINE:  # then the topic is not as it should be, and a person has to see to it
+                    raise NotDelivered("quarantine-takes-less-than-a-body")
+                window.set_aside(outgoing)
+
+    async def _connect(self) -> Broker:
+        self._broker = await self._client.enter_async_context(connected(self._options))
+        return self._broker
+
+    async def _disconnect(self) -> None:
+        """A client that failed once is never used again: the next one starts from the bootstrap servers."""
+        self._broker = None
+        await self._client.aclose()
+
+    def _stalled(self, reason: str) -> None:
+        self._counts.publish_failures += 1
+        self._counts.kafka_up = False
+        if reason != self._stalled_for:
+            self._stalled_for = reason
+            log.warning("publishing_stalled", reason=reason, waiting=self._journal.waiting)
+
+    def _moving(self) -> None:
+        self._counts.kafka_up = True
+        self._counts.last_published_s = time.time()
+        if self._stalled_for:
+            self._stalled_for = ""
+            log.info("publishing_goes_on", waiting=self._journal.waiting)
+
+    def _count(self, window: Window) -> None:
+        self._counts.published.update(window.published())
+        self._counts.quarantined.update(window.quarantined())
+        self._counts.empty += window.empty
+        self._counts.repeats += window.repeats

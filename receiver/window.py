@@ -1,0 +1,145 @@
+"""What the publisher sends in one go: callbacks read from the journal, decoded into Kafka records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from schemas import topics, wire
+from schemas.blu import BluRecord, CallbackBody, UnreadableCallback, decode_callback
+from schemas.event import dial_result
+from schemas.wire import KafkaRecord, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from receiver.journal import JournaledCallback
+    from receiver.recent import Recent
+
+TOO_LARGE = "too-large"
+
+# Publishing shares one core with acknowledging. It decodes for so long at a stretch, then lets the answers go first.
+_STRETCH_S = 0.001
+# Larger bodies are decoded in a thread: 1 MB takes up to 0.1 s, and nobody's answer shall wait that long.
+_LARGE_BODY_BYTES = 32_768
+# What the records of one body may grow to, each with its copy of the body's further members: memory has a bound.
+_GROWN_BYTES = 16_000_000
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One record on its way. `index` is the place of its result in the callback; None for a quarantined body."""
+
+    topic: str
+    record: KafkaRecord
+    callback: JournaledCallback
+    index: int | None
+    several: bool = False
+    """The callback has more than one result."""
+    reason: str = ""
+    """Why it is quarantined."""
+    alone: bool = False
+    """To be sent in a batch of its own, to see whether it is the one that is too large."""
+    done: bool = False
+    """Acknowledged by the broker, or replaced by its quarantine record."""
+
+
+@dataclass(slots=True)
+class Window:
+    """Some callbacks in the journal's order, and the records that they make, in that order."""
+
+    last: int
+    outgoing: list[Outgoing] = field(default_factory=list)
+    callbacks: int = 0
+    empty: int = 0
+    repeats: int = 0
+
+    def waiting(self) -> Iterator[Outgoing]:
+        """Yield what is not acknowledged yet."""
+        return (outgoing for outgoing in self.outgoing if not outgoing.done)
+
+    def published(self) -> Counter[str]:
+        """Count the results by merchant."""
+        return Counter(sent.callback.merchant for sent in self.outgoing if sent.topic == topics.DIAL_RESULTS)
+
+    def quarantined(self) -> Counter[str]:
+        """Count what went to the quarantine by reason."""
+        return Counter(sent.reason for sent in self.outgoing if sent.topic == topics.QUARANTINE)
+
+    def set_aside(self, outgoing: Outgoing) -> None:
+        """Send the body of a result that the broker will not take to the quarantine instead."""
+        index = outgoing.index if outgoing.several else None
+        outgoing.topic = topics.QUARANTINE
+        outgoing.reason = TOO_LARGE
+        outgoing.record = quarantine_record(outgoing.callback, TOO_LARGE, index)
+        outgoing.index = None
+
+
+async def decode_window(callbacks: Sequence[JournaledCallback], recent: Recent) -> Window:
+    """Decode the callbacks, letting others run every millisecond. Nothing that a body holds makes it fail."""
+    window = Window(callbacks[-1].sequence, callbacks=len(callbacks))
+    pause_at = time.perf_counter() + _STRETCH_S
+    for callback in callbacks:
+        if len(callback.body) > _LARGE_BODY_BYTES:
+            made = await asyncio.to_thread(records_of, callback)
+        else:
+            made = records_of(callback)
+        window.outgoing += made
+        window.empty += not made
+        window.repeats += sum(recent.seen(_name(outgoing)) for outgoing in made if outgoing.index is not None)
+        if time.perf_counter() > pause_at:
+            await asyncio.sleep(0)
+            pause_at = time.perf_counter() + _STRETCH_S
+    return window
+
+
+def records_of(callback: JournaledCallback) -> list[Outgoing]:
+    """Return the records that a callback makes: its results, and its body with a reason where it cannot be read."""
+    try:
+        body = decode_callback(callback.body)
+    except UnreadableCallback as error:
+        return [_quarantined(callback, error.reason)]
+    if len(body.envelope or b"") * len(body.records) > _GROWN_BYTES:
+        return [_quarantined(callback, TOO_LARGE)]
+    several = len(body.records) + len(body.unreadable) > 1
+    results = [_result(callback, body, record, several=several) for record in body.records]
+    return results + [_quarantined(callback, bad.reason, bad.index if several else None) for bad in body.unreadable]
+
+
+def quarantine_record(callback: JournaledCallback, reason: str, index: int | None = None) -> KafkaRecord:
+    """Return the body as it came, with why it is kept; `index` is the place of the bad one of many."""
+    headers = [
+        (topics.REASON, reason.encode()),
+        (topics.MERCHANT, callback.merchant.encode()),
+        (topics.RECEIVED_AT, timestamp(datetime.fromtimestamp(callback.received_ms / 1000, UTC)).encode()),
+    ]
+    if index is not None:
+        headers.append((topics.RECORD_INDEX, str(index).encode()))
+    return KafkaRecord(callback.merchant.encode(), callback.body, headers, callback.received_ms)
+
+
+def by_partition(waiting: Iterable[Outgoing], partitions: dict[str, int]) -> dict[tuple[str, int], list[Outgoing]]:
+    """Sort into topics and partitions, order kept; `partitions` says how many each topic has."""
+    sorted_out: dict[tuple[str, int], list[Outgoing]] = {}
+    for outgoing in waiting:
+        place = (outgoing.topic, topics.partition_of(outgoing.record.key, partitions[outgoing.topic]))
+        sorted_out.setdefault(place, []).append(outgoing)
+    return sorted_out
+
+
+def _result(callback: JournaledCallback, body: CallbackBody, record: BluRecord, *, several: bool) -> Outgoing:
+    event = dial_result(callback.merchant, body.task_id, record, callback.received_ms, envelope=body.envelope)
+    return Outgoing(topics.DIAL_RESULTS, wire.encode(event), callback, record.index, several)
+
+
+def _quarantined(callback: JournaledCallback, reason: str, index: int | None = None) -> Outgoing:
+    record = quarantine_record(callback, reason, index)
+    return Outgoing(topics.QUARANTINE, record, callback, None, reason=reason)
+
+
+def _name(outgoing: Outgoing) -> bytes:
+    return outgoing.record.headers[1][1]  # ce_id
