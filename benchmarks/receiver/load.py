@@ -30,6 +30,7 @@ class Round:
     rss_mb: float
     requests: int
     not_200: int
+    all_requests: int  # the warm-up's too: what must be in the topic
 
 
 def free_port() -> int:
@@ -42,7 +43,7 @@ def free_port() -> int:
 def server(command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> Iterator[subprocess.Popen]:
     """Run a server on its core, from listening to stopped."""
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             ["taskset", "-c", ",".join(map(str, SERVER_CPUS)), *command],
             env={**os.environ, **environment},
             stdout=output,
@@ -68,7 +69,7 @@ def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
 
 def fire(process: subprocess.Popen, url: str, body: Path, connections: int, seconds: float) -> Round:
     """Post for a while and account for it."""
-    _wrk(url, body, connections, 1)  # warm: pools, caches, connections
+    warm = _wrk(url, body, connections, 1)  # warm: pools, caches, connections
     cpu_before = _cpu_s(process.pid)
     answer = _wrk(url, body, connections, seconds)
     cpu_s = _cpu_s(process.pid) - cpu_before
@@ -81,15 +82,32 @@ def fire(process: subprocess.Popen, url: str, body: Path, connections: int, seco
         rss_mb=_rss_mb(process.pid),
         requests=int(answer["requests"]),
         not_200=int(answer["not_200"] + answer["socket_errors"]),
+        all_requests=int(warm["requests"] + answer["requests"]),
     )
 
 
 def _wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, float]:
     wrk = shutil.which("wrk") or ""
     cpus = ",".join(map(str, LOAD_CPUS))
-    command = ["taskset", "-c", cpus, wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "post.lua"), url]
-    done = subprocess.run(  # noqa: S603
-        command, env={**os.environ, "BODY_FILE": str(body)}, capture_output=True, text=True, check=True, timeout=seconds + 30
+    command = [
+        "taskset",
+        "-c",
+        cpus,
+        wrk,
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "-s",
+        str(HERE / "post.lua"),
+        url,
+    ]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "BODY_FILE": str(body)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=seconds + 30,
     )
     return dict(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))
 

@@ -1,0 +1,106 @@
+"""The benchmark's table, its targets, and the plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[2] / "docs"
+COLUMNS = (
+    "variant",
+    "connections",
+    "requests/s (min - max)",
+    "p50 ms",
+    "p99 ms",
+    "p99.9 ms",
+    "CPU us/request",
+    "RSS MB",
+)
+
+
+def show(results: list[dict[str, Any]], conditions: str) -> None:
+    print()
+    print(table(results))
+    print()
+    print(targets(results))
+    print(f"\n{conditions}")
+
+
+def write(results: list[dict[str, Any]], conditions: str) -> None:
+    """Write docs/benchmark-receiver.md and its plot."""
+    plot(results, DOCS / "benchmark-receiver.svg")
+    text = (
+        "# The receiver, measured\n\nMade by `make bench-receiver ARGS=--write`; nothing here is typed by hand.\n\n"
+        f"{table(results)}\n\n![requests a second](benchmark-receiver.svg)\n\n## Targets\n\n{targets(results)}\n\n"
+        f"## Conditions\n\n{conditions}. Medians of the rounds. (e)'s acknowledgement is not fsynced, ours is; (e) answers\n"
+        "nothing while Kafka is away. The broker shares the load generator's core in every variant.\n"
+    )
+    (DOCS / "benchmark-receiver.md").write_text(text)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    for result in results:
+        low, high = result["spread_rps"]
+        speed = f"{result['rps']:,.0f} ({low:,.0f} - {high:,.0f})"
+        times = " | ".join(f"{result[name]:.1f}" for name in ("p50_ms", "p99_ms", "p999_ms"))
+        costs = f"{result['cpu_us']:.0f} | {result['rss_mb']:.0f}"
+        lines.append(
+            f"| ({result['letter']}) {result['title']} | {result['connections']} | {speed} | {times} | {costs} |"
+        )
+    return "\n".join(lines)
+
+
+def targets(results: list[dict[str, Any]]) -> str:
+    """Hold the ratios against what issue B asks for; each ratio is one of medians of the same run."""
+    by = {(result["letter"], result["connections"]): result for result in results}
+    lines = ["| target | reached | figure |", "|---|---|---|"]
+    for connections, over, under, wanted in [
+        (64, "b", "a", 1.4),
+        (64, "b", "e", 1.2),
+        (64, "c", "a", 1.0),
+        (64, "c", "e", 0.8),
+        (64, "c", "d", 6.0),
+        (256, "b", "e", 1.0),
+    ]:
+        if (over, connections) in by and (under, connections) in by:
+            ratio = by[over, connections]["rps"] / by[under, connections]["rps"]
+            name = f"({over}) >= {wanted:g} x ({under}) at {connections} connections"
+            lines.append(f"| {name} | {'yes' if ratio >= wanted else 'no'} | {ratio:.2f} |")
+    if ("b", 64) in by and ("a", 64) in by:
+        ours, bare = by["b", 64]["p99_ms"], by["a", 64]["p99_ms"]
+        lines.append(
+            f"| p99 of (b) <= (a)'s at 64 | {'yes' if ours <= bare else 'no'} | {ours:.1f} ms, {bare:.1f} ms |"
+        )
+    if ("c", 64) in by:
+        late = by["c", 64]["late"]
+        lines.append(f"| (c) all published within 2 s of the last request | {'no' if late else 'yes'} | {late} late |")
+    return "\n".join(lines)
+
+
+def plot(results: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib as mpl  # noqa: PLC0415  # only a written report needs it
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    connections = sorted({result["connections"] for result in results})
+    figure, axes = plt.subplots(1, len(connections), figsize=(5 * len(connections), 3.2), sharey=True, squeeze=False)
+    for axis, count in zip(axes[0], connections, strict=True):
+        rows = [result for result in results if result["connections"] == count]
+        colours = ["#2563eb" if row["letter"] in "bc" else "#9ca3af" for row in rows]
+        spread = [
+            [row["rps"] - row["spread_rps"][0] for row in rows],
+            [row["spread_rps"][1] - row["rps"] for row in rows],
+        ]
+        axis.bar(
+            [f"({row['letter']})" for row in rows],
+            [row["rps"] for row in rows],
+            color=colours,
+            yerr=[below, above],
+            capsize=3,
+        )
+        axis.set_title(f"{count} connections")
+        axis.set_ylabel("requests/s" if axis is axes[0][0] else "")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
