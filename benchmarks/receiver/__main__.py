@@ -87,9 +87,8 @@ async def _alternate(
                     )
             titles[variant.letter] = variant.title
             rounds.setdefault(variant.letter, []).append(done)
-            print(
-                f"{connections} connections, round {number + 1}, ({variant.letter}) {done.rps:,.0f}/s, p99 {done.p99_ms:.1f} ms"
-            )
+            speed = f"{done.rps:,.0f}/s, p99 {done.p99_ms:.1f} ms"
+            print(f"{connections} connections, round {number + 1}, ({variant.letter}) {speed}")
     return [
         {
             "letter": letter,
@@ -159,9 +158,9 @@ def _body(size_bytes: int) -> bytes:
 def _conditions(options: argparse.Namespace) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     return (
-        f"{os.cpu_count()} shared cores, {platform.platform(terse=True)}, Python {platform.python_version()}, Kafka "
-        f"{jars.KAFKA_VERSION} on the load generator's core, {options.rounds} alternating rounds of {options.seconds:g} s, "
-        f"body 1,700 bytes, fsync on, commit {commit.strip() or 'unknown'}"
+        f"{os.cpu_count()} shared cores, {platform.platform(terse=True)}, Python {platform.python_version()}, "
+        f"Kafka {jars.KAFKA_VERSION} on the load generator's core, {options.rounds} alternating rounds of "
+        f"{options.seconds:g} s, body 1,700 bytes, fsync on, commit {commit.strip() or 'unknown'}"
     )
 
 

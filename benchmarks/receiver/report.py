@@ -32,8 +32,8 @@ def write(results: list[dict[str, Any]], conditions: str) -> None:
     text = (
         "# The receiver, measured\n\nMade by `make bench-receiver ARGS=--write`; nothing here is typed by hand.\n\n"
         f"{table(results)}\n\n![requests a second](benchmark-receiver.svg)\n\n## Targets\n\n{targets(results)}\n\n"
-        f"## Conditions\n\n{conditions}. Medians of the rounds. (e)'s acknowledgement is not fsynced, ours is; (e) answers\n"
-        "nothing while Kafka is away. The broker shares the load generator's core in every variant.\n"
+        f"## Conditions\n\n{conditions}. Medians of the rounds. (e)'s acknowledgement is not fsynced, ours is;\n"
+        "(e) answers nothing while Kafka is away. The broker shares the load generator's core in every variant.\n"
     )
     (DOCS / "benchmark-receiver.md").write_text(text)
 
@@ -89,17 +89,11 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     for axis, count in zip(axes[0], connections, strict=True):
         rows = [result for result in results if result["connections"] == count]
         colours = ["#2563eb" if row["letter"] in "bc" else "#9ca3af" for row in rows]
-        spread = [
-            [row["rps"] - row["spread_rps"][0] for row in rows],
-            [row["spread_rps"][1] - row["rps"] for row in rows],
-        ]
-        axis.bar(
-            [f"({row['letter']})" for row in rows],
-            [row["rps"] for row in rows],
-            color=colours,
-            yerr=[below, above],
-            capsize=3,
-        )
+        speeds = [row["rps"] for row in rows]
+        below = [row["rps"] - row["spread_rps"][0] for row in rows]
+        above = [row["spread_rps"][1] - row["rps"] for row in rows]
+        names = [f"({row['letter']})" for row in rows]
+        axis.bar(names, speeds, color=colours, yerr=[below, above], capsize=3)
         axis.set_title(f"{count} connections")
         axis.set_ylabel("requests/s" if axis is axes[0][0] else "")
     figure.tight_layout()
