@@ -98,9 +98,9 @@ class Shelf:
         """See Store.tidy."""
         with self._lock:
             while segment := self._oldest_published():
-                since = self._clock() - (segment.published_at or self._clock())
-                if segment.published_at is None or since < self._limits.insurance_s:
-                    return self._limits.insurance_s - since
+                left = self._insurance_left(segment)
+                if left > 0:
+                    return left
                 self._remove(segment)
         return None
 
@@ -123,6 +123,11 @@ class Shelf:
         if segment.first is None:
             return self._limits.segment_age_s
         return segment.opened_at + self._limits.segment_age_s - self._clock()
+
+    def _insurance_left(self, segment: Segment) -> float:
+        if segment.published_at is None:  # it is being marked just now
+            return self._limits.insurance_s
+        return segment.published_at + self._limits.insurance_s - self._clock()
 
     def _roll(self) -> None:
         if self._written is None:

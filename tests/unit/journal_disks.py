@@ -216,6 +216,7 @@ class FaultyDisk(Disk):
         self.gate = threading.Event()
         self.gate.set()
         self.calls: list[str] = []
+        self.most_bytes_a_write: int | None = None
         self.unreadable: set[int] = set()  # blocks of 4 KB, by number
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
@@ -225,7 +226,7 @@ class FaultyDisk(Disk):
 
     def pwrite(self, fd: int, content: bytes, offset: int) -> int:  # type: ignore[override]
         self._call("pwrite")
-        return os.pwrite(fd, content, offset)
+        return os.pwrite(fd, memoryview(content)[: self.most_bytes_a_write], offset)
 
     def allocate(self, fd: int, offset: int, size: int) -> None:  # type: ignore[override]
         self._call("allocate")

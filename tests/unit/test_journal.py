@@ -125,9 +125,25 @@ async def test_an_io_error_is_fatal_for_all_that_wait_and_all_that_come(tmp_path
         disk.errors.clear()  # a second fsync may lie: nothing more may be written
         assert await outcome(opened.append("demo", b"body", 1)) is JournalFailed
         assert opened.last == 1
+    assert max(path.stat().st_size for path in segments_in(tmp_path)) == SMALL.segment_bytes, "nor may it be cut"
     async with journal(tmp_path) as opened:
         assert opened.read(0, 1, 1000)[0].body == b"durable"
         assert await opened.append("demo", b"after", 1) == opened.last
+
+
+async def test_a_write_that_is_taken_in_part_is_an_io_error(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    async with journal(tmp_path, disk=disk) as opened:
+        disk.most_bytes_a_write = 100
+        assert await outcome(opened.append("demo", bytes(1000), 1)) is JournalFailed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_bug_that_ends_the_writer_leaves_nobody_waiting(tmp_path: Path) -> None:
+    limits = JournalLimits(commit_budget_s=60, quota_bytes=1 << 24, segment_bytes=1 << 20, disk_share=1)
+    async with journal(tmp_path, limits) as opened, asyncio.timeout(10):
+        assert await outcome(opened.append("demo", b"body", 2**70)) is JournalFailed
+        await opened.failed.wait()
 
 
 async def test_an_io_error_of_the_checkpoint_or_the_keeper_is_fatal_too(tmp_path: Path) -> None:
@@ -174,7 +190,7 @@ async def test_what_waits_in_memory_is_bounded(tmp_path: Path) -> None:
         disk.gate.set()
         outcomes = await asyncio.gather(*appending)
         assert outcomes == [*range(1, 11), *[JournalUnavailable] * 5]
-        assert await opened.append("demo", bytes(1000), 1) == 11
+        assert await asyncio.gather(*(opened.append("demo", bytes(1000), 1) for _ in range(10))) == list(range(11, 21))
 
 
 async def test_a_full_quota_refuses_and_mends_itself_when_published(tmp_path: Path) -> None:
@@ -246,12 +262,20 @@ async def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 
 
 async def test_closing_commits_what_waits_and_refuses_what_comes(tmp_path: Path) -> None:
-    async with journal(tmp_path) as opened:
-        appending = [asyncio.ensure_future(opened.append("demo", b"body", 1)) for _ in range(100)]
+    disk = FaultyDisk()
+    async with journal(tmp_path, disk=disk) as opened:
+        disk.gate.clear()
+        appending = [asyncio.ensure_future(opened.append("demo", b"first", 1))]
+        await until(lambda: "pwrite" in disk.calls)
+        appending += [asyncio.ensure_future(opened.append("demo", b"body", 1)) for _ in range(99)]
         await asyncio.sleep(0)
-        await opened.close()
+        closing = asyncio.ensure_future(opened.close())
+        await asyncio.sleep(0)
+        with pytest.raises(JournalUnavailable):
+            opened.append_nowait("demo", b"body", 1, lambda _outcome: None)
+        disk.gate.set()
+        await closing
         assert await asyncio.gather(*appending) == list(range(1, 101))
-        assert await outcome(opened.append("demo", b"body", 1)) is JournalUnavailable
     assert sum(path.stat().st_size for path in segments_in(tmp_path)) < 10_000, "nothing preallocated is left behind"
 
 
@@ -333,7 +357,40 @@ def test_closed_segments_go_when_all_is_published_and_the_insurance_is_over(tmp_
     store.tidy()
     assert segments() == 0
     store.close()
-    assert Store(tmp_path, SMALL, Disk()).last == 2, "sequences go on, although nothing is left"
+    again = Store(tmp_path, SMALL, Disk())
+    assert again.last == 2, "sequences go on, although nothing is left"
+    again.commit([Entry(1, b"demo", b"body")])
+    assert again._shelf.listed()[0].identity.number > 3, "and so do numbers"
+
+
+def test_the_insurance_of_a_segment_begins_when_its_last_callback_is_published(tmp_path: Path) -> None:
+    now = 0.0
+    store = Store(tmp_path, SMALL, Disk(), lambda: now)
+    store.commit([Entry(1, b"demo", b"body")])
+    store.mark_published(1)
+    store.commit([Entry(1, b"demo", b"body")])
+    now = 301
+    store.roll_aged()
+    now = 800
+    store.mark_published(2)
+    now = 1699
+    store.tidy()
+    assert len(store._shelf.listed()) == 1
+    now = 1701
+    store.tidy()
+    assert store._shelf.listed() == []
+
+
+def test_the_segment_being_written_is_never_removed_to_make_room(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    store = Store(tmp_path, SMALL, disk)
+    store.commit([Entry(1, b"demo", b"body")])
+    store.mark_published(1)
+    disk.errors["allocate"] = errno.ENOSPC
+    store.tidy()
+    store.commit([Entry(1, b"demo", b"behind")])
+    store._folder.unlock()
+    assert Store(tmp_path, SMALL, Disk()).read(1, 1, 1000)[0].body == b"behind"
 
 
 def test_a_checkpoint_that_a_full_disk_refuses_is_held_in_memory(tmp_path: Path) -> None:

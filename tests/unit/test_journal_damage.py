@@ -179,28 +179,82 @@ def test_no_room_to_set_damage_aside_does_not_stop_reading() -> None:
 
     disk = NoRoomForIt(Random(2))
     disk.load(whole.files | {frame.path: bytes(content)})
+    hopeless, torn = (FOLDER / segment_name(SegmentId(number, 1)) for number in (98, 99))
+    disk.load(disk.contents() | {hopeless: Random(1).randbytes(100), torn: Random(2).randbytes(100)})
     store = Store(FOLDER, LIMITS, disk)
     assert len(read_all(store)) == 16 - len(frame.callbacks)
-    assert store.damages.size_bytes == frame.end - frame.start
+    assert store.damages.size_bytes == frame.end - frame.start + 100
+    assert hopeless in disk.contents(), "the only copy there is"
+    assert torn not in disk.contents()
 
 
-def test_two_bad_frames_at_the_end_are_damage_because_only_one_can_be_torn() -> None:
+HEADER, PAYLOAD = 10, 50
+
+
+@pytest.mark.parametrize("places", [(PAYLOAD, PAYLOAD), (HEADER, PAYLOAD), (PAYLOAD, HEADER)])
+def test_two_bad_frames_at_the_end_are_damage_because_only_one_can_be_torn(places: tuple[int, int]) -> None:
     whole = sample()
     content = bytearray(whole.files[whole.last_path])
-    for frame in whole.frames[-2:]:
-        content[frame.end - 9] ^= 255
+    for frame, place in zip(whole.frames[-2:], places, strict=True):
+        content[frame.start + place] ^= 255
     store = opened(whole.files | {whole.last_path: bytes(content)})
     assert store.damages.size_bytes == whole.frames[-1].end - whole.frames[-2].start
 
 
-def test_a_torn_tail_is_cut_durably() -> None:
+def test_a_bad_frame_before_a_torn_segment_is_damage_because_only_one_can_be_torn() -> None:
+    whole = sample()
+    torn = FOLDER / segment_name(SegmentId(99, 1))
+    content = bytearray(whole.files[whole.last_path])
+    content[whole.frames[-1].start + PAYLOAD] ^= 255
+    store = opened(whole.files | {whole.last_path: bytes(content), torn: b"torn" + bytes(500)})
+    assert store.damages.size_bytes == whole.frames[-1].end - whole.frames[-1].start
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_torn_tail_is_cut_durably(seed: int) -> None:
     whole = sample()
     frame = whole.frames[-1]
-    disk = ForgetfulDisk(Random(4))
+    disk = ForgetfulDisk(Random(seed))
     disk.load(whole.files | {frame.path: whole.files[frame.path][: frame.end - 9]})
     Store(FOLDER, LIMITS, disk)
     disk.crash()
     assert len(disk.contents()[frame.path]) == frame.start
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_removed_segment_does_not_come_back(seed: int) -> None:
+    whole = sample(published=16)
+    disk = ForgetfulDisk(Random(seed))
+    disk.load(whole.files)
+    now = 0.0
+    store = Store(FOLDER, LIMITS, disk, lambda: now)
+    now = 901
+    store.tidy()
+    disk.crash()
+    assert not {frame.path for frame in whole.frames} & set(disk.contents())
+
+
+def test_a_lost_checkpoint_leaves_what_is_gone_published() -> None:
+    whole = sample()
+    gone = whole.frames[0].path
+    store = opened({path: content for path, content in whole.files.items() if path != gone})
+    assert store.published == 7, "the first segment held seven"
+
+
+def test_reading_does_not_hang_at_damage_with_nothing_behind_it() -> None:
+    disk = ForgetfulDisk(Random(6))
+    store = Store(FOLDER, LIMITS, disk)
+    for n in range(3):
+        store.commit([Entry(1, b"demo", bytes([n]) * 100)])
+    path = store._shelf.listed()[0].path
+    disk._names[path].now[-LIMITS.segment_bytes + 2 * 152 + 60] ^= 255  # the last frame rots on the disk
+    assert [callback.sequence for callback in store.read(0, 10, 10_000)] == [1, 2]
+    assert store.has_more(2)
+    assert store.read(2, 10, 10_000) == []
+    assert not store.has_more(2)
+    store.commit([Entry(1, b"demo", b"behind")])
+    assert store.has_more(2)
+    assert store.read(2, 10, 10_000)[0].body == b"behind"
 
 
 def test_a_frame_inside_a_body_is_never_served() -> None:
