@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from receiver.journal.folder import Folder
+from receiver.journal.folder import DAMAGED, Folder
 from receiver.journal.reader import SegmentReader
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ class Damage(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.segment:012d}-{self.offset:010d}.damaged"
+        return f"{self.segment:012d}-{self.offset:010d}{DAMAGED}"
 
 
 class DamageReport(Protocol):

@@ -9,6 +9,7 @@ from receiver.journal.errors import JournalLocked
 from receiver.journal.frame import SegmentId
 from receiver.journal.segment import Segment, segment_name, segment_of_name
 
+DAMAGED = ".damaged"
 _UNFINISHED = ".tmp"
 _CHUNK_BYTES = 1024 * 1024
 
@@ -39,6 +40,11 @@ class Folder:
     def segments(self) -> list[SegmentId]:
         """In ascending order of their numbers."""
         return sorted(segment for name in self.disk.names(self.path) if (segment := segment_of_name(name)))
+
+    def set_aside(self) -> dict[str, int]:
+        """Return the files that hold damaged bytes, with their sizes."""
+        names = [name for name in self.disk.names(self.path) if name.endswith(DAMAGED)]
+        return {name: self.disk.size(self.path / name) for name in sorted(names)}
 
     def path_of(self, segment: SegmentId) -> Path:
         return self.path / segment_name(segment)
