@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from structlog.testing import capture_logs
+
+from receiver.backoff import Backoff
+from receiver.counts import Counts
+from receiver.journal import Journal, JournalLimits
+from receiver.publisher import Publisher
+from schemas import topics, wire
+from tests.services import Broker
+
+DOCUMENTED = (Path(__file__).parents[1] / "unit" / "data" / "documented-body.txt").read_bytes()
+RECEIVED_MS = 1_795_513_596_123
+QUICK = Backoff(first_s=0.02, most_s=0.2)
+
+
+def body(record_id: str, text: str = "") -> bytes:
+    return json.dumps({"taskId": 7, "records": [{"id": record_id, "text": text}]}).encode()
+
+
+@asynccontextmanager
+async def admin(broker: Broker) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def ensure_topics(broker: Broker) -> None:
+    async with admin(broker) as client:
+        present = await client.list_topics()
+        wanted = [spec for spec in topics.topic_specs(1) if spec.name in (topics.DIAL_RESULTS, topics.QUARANTINE)]
+        missing = [
+            NewTopic(spec.name, spec.partitions, 1, topic_configs=spec.config)
+            for spec in wanted
+            if spec.name not in present
+        ]
+        if missing:
+            await client.create_topics(missing)
+
+
+class Reader:
+    """What came to a topic since this was made."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
+        self.consumer = consumer
+        self.topic = topic
+        self.records: list[Any] = []
+
+    async def begin(self) -> None:
+        partitions = [TopicPartition(self.topic, number) for number in self.consumer.partitions_for_topic(self.topic)]
+        self.consumer.assign(partitions)
+        await self.consumer.seek_to_end()
+        for partition in partitions:
+            await self.consumer.position(partition)
+
+    async def until(self, enough: Any, limit_s: float = 30) -> list[Any]:
+        async with asyncio.timeout(limit_s):
+            while not enough(self.records):
+                for records in (await self.consumer.getmany(timeout_ms=100)).values():
+                    self.records += records
+        return self.records
+
+
+@asynccontextmanager
+async def reading(broker: Broker, topic: str) -> AsyncIterator[Reader]:
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=broker.bootstrap_servers, enable_auto_commit=False, metadata_max_age_ms=1_000
+    )
+    await consumer.start()
+    try:
+        consumer.unsubscribe()
+        reader = Reader(consumer, topic)
+        await reader.begin()
+        yield reader
+    finally:
+        await consumer.stop()
+
+
+class Part:
+    """A journal and its publisher, as the receiver has them."""
+
+    def __init__(self, folder: Path, bootstrap_servers: str, **limits: Any) -> None:
+        self.counts = Counts()
+        self.journal = Journal.open(folder, JournalLimits(quota_bytes=1 << 30, segment_bytes=8 << 20, **limits))
+        self.publisher = Publisher(self.journal, {"bootstrap_servers": bootstrap_servers}, self.counts, QUICK)
+
+    async def append(self, *bodies: bytes, merchant: str = "demo") -> None:
+        await asyncio.gather(*(self.journal.append(merchant, one, RECEIVED_MS) for one in bodies))
+
+    async def published(self, limit_s: float = 30) -> None:
+        async with asyncio.timeout(limit_s):
+            while self.journal.waiting:
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def publishing(folder: Path, bootstrap_servers: str, **limits: Any) -> AsyncIterator[Part]:
+    part = Part(folder, bootstrap_servers, **limits)
+    task = asyncio.create_task(part.publisher.run())
+    try:
+        yield part
+        assert not task.done(), "nothing may stop the publisher"
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        await part.journal.close()
+
+
+def kept(record: Any) -> dict[str, bytes]:
+    return dict(record.headers)
+
+
+async def test_the_documented_callback_becomes_the_documented_event(own_broker: Broker, tmp_path: Path) -> None:
+    await ensure_topics(own_broker)
+    async with (
+        reading(own_broker, topics.DIAL_RESULTS) as results,
+        publishing(tmp_path, own_broker.bootstrap_servers) as part,
+    ):
+        await part.append(DOCUMENTED)
+        (record,) = await results.until(lambda records: records)
+        await part.published()
+    value = json.loads(record.value)
+    assert record.key == b"demo:55667448"
+    assert record.partition == topics.partition_of(record.key, topics.PARTITIONS)
+    assert record.timestamp == RECEIVED_MS
+    assert (value["taskId"], value["recordId"]) == ("66635573", "55667448")
+    assert value["result"]["extVars"] == {"key": "string", "intkey": 10000}
+    assert value["result"]["callVars"] == {"name": "Bob", "salary": 10000}
+    assert kept(record)["ce_id"].decode() == value["eventId"]
+    assert part.counts.published == {"demo": 1}
+    assert part.counts.kafka_up
+
+
+async def test_what_cannot_be_read_is_kept_byte_for_byte(own_broker: Broker, tmp_path: Path) -> None:
+    await ensure_topics(own_broker)
+    unreadable = {
+        "not-utf8": b"\xff\xfe\x00random",
+        "not-json": b'{"taskId":1,"records":[{"id":',
+        "too-deep": b"[" * 100_000,
+    }
+    one_of_two = b'{"taskId":1,"records":[{"id":"fine"},{"no":"id"}]}'
+    async with (
+        reading(own_broker, topics.DIAL_RESULTS) as results,
+        reading(own_broker, topics.QUARANTINE) as quarantine,
+        publishing(tmp_path, own_broker.bootstrap_servers) as part,
+    ):
+        await part.append(*unreadable.values(), one_of_two, b'{"taskId":1,"records":[]}')
+        await part.published()
+        records = await quarantine.until(lambda records: len(records) >= 4)
+        (good,) = await results.until(lambda records: records)
+    assert good.key == b"demo:fine"
+    assert {kept(record)["reason"].decode(): record.value for record in records} == unreadable | {"no-id": one_of_two}
+    assert all(kept(record)["merchant"] == b"demo" for record in records)
+    assert all(kept(record)["received-at"] == b"2026-11-24T09:46:36.123Z" for record in records)
+    assert {kept(record).get("record-index") for record in records} == {None, b"1"}
+    assert part.counts.empty == 1
+    assert part.counts.quarantined == {"not-utf8": 1, "not-json": 1, "too-deep": 1, "no-id": 1}
+
+
+async def test_a_broker_killed_in_the_middle_loses_nothing_and_keeps_the_order_of_each_contact(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    await ensure_topics(own_broker)
+    contacts, calls = 20, 300
+    async with publishing(tmp_path, own_broker.bootstrap_servers) as part:
+        async with reading(own_broker, topics.DIAL_RESULTS) as results:
+            before = {partition: await results.consumer.position(partition) for partition in results.consumer.assignment()}
+        for call in range(calls):
+            await part.append(*(body(f"kill-{contact}", str(call)) for contact in range(contacts)))
+            if call == calls // 2:
+                await asyncio.to_thread(own_broker.kill)
+        assert part.journal.waiting
+        await asyncio.to_thread(own_broker.start)
+        await part.published()
+        async with reading(own_broker, topics.DIAL_RESULTS) as results:
+            for partition, offset in before.items():
+                results.consumer.seek(partition, offset)
+            records = await results.until(lambda records: len(records) >= contacts * calls)
+    last_place = {(record.key, int(wire.decode(record.value).record()["text"])): record.offset for record in records}
+    assert len(last_place) == contacts * calls
+    for contact in range(contacts):
+        places = [last_place[f"demo:kill-{contact}".encode(), call] for call in range(calls)]
+        assert places == sorted(places)
+    assert part.counts.published == {"demo": contacts * calls}
+
+
+async def test_without_its_topic_it_waits_creates_nothing_and_says_so_once(own_broker: Broker, tmp_path: Path) -> None:
+    await ensure_topics(own_broker)
+    async with admin(own_broker) as client:
+        await client.delete_topics([topics.DIAL_RESULTS])
+        await until_topic(client, there=False)
+        with capture_logs() as logs:
+            async with publishing(tmp_path, own_broker.bootstrap_servers) as part:
+                await part.append(body("no-topic"))
+                await until(lambda: part.counts.publish_failures >= 3)
+                assert part.journal.waiting == 1
+                assert not part.counts.kafka_up
+                assert topics.DIAL_RESULTS not in await client.list_topics()
+                await ensure_topics(own_broker)
+                await part.published()
+    said = [(line["event"], line.get("reason")) for line in logs if line["event"].startswith("publishing")]
+    assert said == [("publishing_stalled", "topic-missing"), ("publishing_goes_on", None)]
+
+
+async def test_a_record_that_the_broker_finds_too_large_is_quarantined_alone(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    await ensure_topics(own_broker)
+    large = body("large", "x" * 30_000)
+    async with (
+        reading(own_broker, topics.DIAL_RESULTS) as results,
+        reading(own_broker, topics.QUARANTINE) as quarantine,
+        largest_record(own_broker, topics.DIAL_RESULTS, 20_000),
+        publishing(tmp_path, own_broker.bootstrap_servers) as part,
+    ):
+        await part.append(*(body("large", str(number)) for number in range(3)), large, body("large", "3"))
+        await part.published()
+        (kept_whole,) = await quarantine.until(lambda records: records)
+        records = await results.until(lambda records: len(records) >= 4)
+    assert kept_whole.value == large
+    assert kept(kept_whole)["reason"] == b"too-large"
+    assert [wire.decode(record.value).record()["text"] for record in records] == ["0", "1", "2", "3"]
+    assert part.counts.publish_failures == 0
+
+
+async def test_a_restart_sends_at_most_one_window_again(own_broker: Broker, tmp_path: Path) -> None:
+    await ensure_topics(own_broker)
+    count = 5_000
+    async with reading(own_broker, topics.DIAL_RESULTS) as results:
+        first = Part(tmp_path, own_broker.bootstrap_servers)
+        await first.append(*(body(f"restart-{number}") for number in range(count)))
+        task = asyncio.create_task(first.publisher.run())
+        await until(lambda: first.journal.published > 0)
+        task.cancel()
+        await asyncio.wait((task,))
+        assert first.journal.waiting
+        await first.journal.close()
+        async with publishing(tmp_path, own_broker.bootstrap_servers) as second:
+            await second.published()
+            records = await results.until(lambda records: len({record.key for record in records}) == count)
+    assert len(records) - count <= 1_000
+
+
+async def test_bodies_that_would_grow_beyond_memory_are_quarantined(own_broker: Broker, tmp_path: Path) -> None:
+    await ensure_topics(own_broker)
+    grows = json.dumps(
+        {"taskId": 1, "note": "x" * 400_000, "records": [{"id": number} for number in range(1_000)]}
+    ).encode()
+    async with (
+        reading(own_broker, topics.QUARANTINE) as quarantine,
+        publishing(tmp_path, own_broker.bootstrap_servers) as part,
+    ):
+        await part.append(grows)
+        (record,) = await quarantine.until(lambda records: records)
+    assert record.value == grows
+    assert kept(record)["reason"] == b"too-large"
+
+
+@asynccontextmanager
+async def largest_record(broker: Broker, topic: str, size_bytes: int) -> AsyncIterator[None]:
+    """Lower a topic's limit for a while."""
+    async with admin(broker) as client:
+
+        async def set_limit(value: int) -> None:
+            config = {"max.message.bytes": str(value)}
+            await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=config)])
+
+        await set_limit(size_bytes)
+        yield
+        await set_limit(topics.MAX_RECORD_BYTES)
+
+
+async def until(condition: Any, limit_s: float = 30) -> None:
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def until_topic(client: AIOKafkaAdminClient, *, there: bool) -> None:
+    async with asyncio.timeout(30):
+        while (topics.DIAL_RESULTS in await client.list_topics()) is not there:
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+async def topics_are_there_again(own_broker: Broker) -> AsyncIterator[None]:
+    yield
+    await ensure_topics(own_broker)
