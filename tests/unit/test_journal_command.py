@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ops.journal import journal
-from receiver.journal import Disk, Journal, JournalLimits
+from receiver.journal import Disk, Journal, JournalLimits, survey
 from receiver.journal.frame import Entry
 from receiver.journal.store import Store
 
@@ -94,7 +95,31 @@ def test_a_torn_tail_is_sound_and_two_are_not(folder: Path) -> None:
     found, code = looked("verify", folder)
     assert (code, found["segments"][2]["tail"], found["last"]) == (0, "torn", 33)
     damage(folder, 1, sorted(folder.glob("*.segment"))[1].stat().st_size - 100)
-    assert looked("verify", folder)[1] == 1
+    found, code = looked("verify", folder)
+    assert code == 1
+    assert [one["size_bytes"] for one in found["segments"][1]["damages"]] == [FRAME_BYTES - 6, 0], "it ends in zeros"
+
+
+def test_a_frame_that_is_being_written_is_looked_at_again(folder: Path) -> None:
+    class BeingWritten(Disk):
+        finished = False
+
+        def pread(self, fd: int, size: int, offset: int) -> bytes:  # type: ignore[override]
+            content = os.pread(fd, size, offset)
+            if self.finished or size < FRAME_BYTES:
+                return content
+            self.finished = True
+            return content[:100] + bytes(100) + content[200:]
+
+    assert survey(folder, read_whole=True, disk=BeingWritten()).sound
+
+
+def test_a_segment_that_has_just_gone_is_passed_over(folder: Path) -> None:
+    class JustGone(Disk):
+        def names(self, path: Path) -> list[str]:  # type: ignore[override]
+            return [*os.listdir(path), "000000000000-00000000.segment"]  # noqa: PTH208  # names are what is wanted
+
+    assert survey(folder, read_whole=True, disk=JustGone()).sound
 
 
 def test_a_damaged_checkpoint_is_said(folder: Path) -> None:
