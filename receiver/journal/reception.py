@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -14,7 +15,10 @@ log = structlog.get_logger()
 
 
 class Reception:
-    """Bound to the loop of its first caller. `committed`, `refused` and `broken` may be called from any thread."""
+    """Bound to the loop that runs when it is made, else to that of its first caller.
+
+    `committed`, `refused` and `broken` may be called from any thread.
+    """
 
     def __init__(self, budget_s: float, max_waiting_bytes: int) -> None:
         self.failed = asyncio.Event()
@@ -25,12 +29,15 @@ class Reception:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: WaitingRoom | None = None
         self._grown = asyncio.Event()
+        with suppress(RuntimeError):  # made in a thread without a loop
+            self._bind()
 
     def enter(self, entry: Entry, done: Done) -> Waiting:
         """Raises JournalUnavailable, JournalFailed."""
+        room = self._room or self._bind()
         if self._failure or self.closing:
             raise self.refusal()
-        return (self._room or self._bind()).enter(entry, done)
+        return room.enter(entry, done)
 
     async def grown(self, enough: Callable[[], bool]) -> None:
         """Return once something new is durable that is enough."""

@@ -164,6 +164,23 @@ async def test_an_io_error_of_the_checkpoint_or_the_keeper_is_fatal_too(tmp_path
             await opened.failed.wait()
 
 
+async def test_an_io_error_before_the_first_callback_ends_the_process_too(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    disk.errors["allocate"] = errno.ENOSPC
+    async with journal(tmp_path / "a", disk=disk) as opened, asyncio.timeout(5):
+        disk.errors["allocate"] = errno.EIO
+        await opened.failed.wait()
+    disk.errors["allocate"] = errno.ENOSPC
+    opened = await asyncio.to_thread(Journal.open, tmp_path / "b", SMALL, disk)
+    disk.errors["allocate"] = errno.EIO
+    await until(lambda: opened._reception.is_broken)
+    waiting = asyncio.ensure_future(opened.wait(0))  # as the publisher does, first of all
+    async with asyncio.timeout(5):
+        await opened.failed.wait()
+    waiting.cancel()
+    await opened.close()
+
+
 async def test_a_slow_disk_makes_bigger_groups_then_turns_away_past_the_budget(tmp_path: Path) -> None:
     disk = FaultyDisk()
     limits = JournalLimits(commit_budget_s=0.2, quota_bytes=1 << 24, segment_bytes=1 << 20, disk_share=1)

@@ -158,6 +158,6 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 JournalMachine.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestJournalUnderPowerCuts = JournalMachine.TestCase
