@@ -14,7 +14,7 @@ from receiver.body import BodyLimits
 from receiver.callbacks import Callbacks
 from receiver.counts import Counts
 from receiver.health import Health
-from receiver.journal import Journal, JournalFailed
+from receiver.journal import Disk, Journal, JournalFailed
 from receiver.metrics import Metrics
 from receiver.publisher import Publisher
 from receiver.retry_window import RetryWindow
@@ -35,8 +35,8 @@ TRY_AGAIN = 75
 class Receiver:
     """One receiver. `port` and `admin_port` are known, and callbacks are taken, once `started` is set."""
 
-    def __init__(self, settings: ReceiverSettings, kafka_options: Mapping[str, Any]) -> None:
-        """Wire it; opens the journal, which blocks. Needs a running event loop.
+    def __init__(self, settings: ReceiverSettings, kafka_options: Mapping[str, Any], disk: Disk | None = None) -> None:
+        """Wire it; opens the journal, which blocks. Needs a running event loop. `disk` is for tests of worse ones.
 
         Raises:
             MerchantsFileError: there is no merchants' file, or it is broken.
@@ -45,14 +45,16 @@ class Receiver:
         self._settings = settings
         self.counts = Counts()
         self.tokens = Tokens(settings.merchants_file)
-        self.journal = Journal.open(settings.journal_dir, settings.journal_limits())
+        self.journal = Journal.open(settings.journal_dir, settings.journal_limits(), disk)
         window = RetryWindow(time.monotonic)
         access_log = AccessLog(settings.access_log, time.monotonic)
         limits = BodyLimits(settings.body_cap_bytes, settings.body_timeout_s)
-        callbacks = Callbacks(
+        self.callbacks = Callbacks(
             self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap
         )
-        self._server = Server(callbacks.receive_callback, on_error=callbacks.on_error, keepalive_s=settings.keepalive_s)
+        self._server = Server(
+            self.callbacks.receive_callback, on_error=self.callbacks.on_error, keepalive_s=settings.keepalive_s
+        )
         metrics = Metrics(self.counts, self.journal, self.tokens, window, settings.journal_quota_bytes)
         health = Health(self.journal, metrics, self._server)
         self._admin = Server(health.answer, on_error=lambda _: None, keepalive_s=settings.keepalive_s)

@@ -55,13 +55,13 @@ class Callbacks:
         self._access_log = access_log
         self._body_limits = body_limits
         self._in_flight_cap = in_flight_cap
-        self._in_flight = 0
+        self.in_flight = 0
         self._clock = clock
 
     async def receive_callback(self, request: BaseRequest) -> Answer:
         """Return ACKNOWLEDGED once the callback is on disk, and something else in every other case."""
         call = Call(self._clock())
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             call.token = self._match(request)
             self._admit()
@@ -71,7 +71,7 @@ class Callbacks:
         except (Refused, JournalError) as error:
             return self.settle(call, error)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
         return self.settle(call, None)
 
     def settle(self, call: Call, error: Refused | JournalError | None) -> Answer:
@@ -109,7 +109,7 @@ class Callbacks:
         return token
 
     def _admit(self) -> None:
-        if self._in_flight > self._in_flight_cap:
+        if self.in_flight > self._in_flight_cap:
             raise Overloaded
 
     def _turn_away(self, answer: Answer, seconds: float) -> Answer:

@@ -178,7 +178,9 @@ async def test_a_broker_killed_in_the_middle_loses_nothing_and_keeps_the_order_o
     contacts, calls = 20, 300
     async with publishing(tmp_path, own_broker.bootstrap_servers) as part:
         async with reading(own_broker, topics.DIAL_RESULTS) as results:
-            before = {partition: await results.consumer.position(partition) for partition in results.consumer.assignment()}
+            before = {
+                partition: await results.consumer.position(partition) for partition in results.consumer.assignment()
+            }
         for call in range(calls):
             await part.append(*(body(f"kill-{contact}", str(call)) for contact in range(contacts)))
             if call == calls // 2:

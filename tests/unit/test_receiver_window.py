@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from receiver.journal import JournaledCallback
+from receiver.recent import Recent
+from receiver.window import Window, by_partition, decode_window, records_of
+from schemas import topics, wire
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["id", "taskId", "records", "x"]) | st.text(), inner)
+    ),
+)
+BODIES = st.binary() | ANY_JSON.map(lambda value: json.dumps(value).encode())
+
+
+def callback(body: bytes, sequence: int = 1) -> JournaledCallback:
+    return JournaledCallback(sequence, 1_795_513_596_123, "demo", body)
+
+
+async def decoded(*bodies: bytes) -> Window:
+    return await decode_window([callback(body, number) for number, body in enumerate(bodies, 1)], Recent())
+
+
+@given(BODIES)
+def test_every_body_makes_results_or_is_kept_whole_or_is_empty(body: bytes) -> None:
+    made = records_of(callback(body))
+    for outgoing in made:
+        if outgoing.topic == topics.QUARANTINE:
+            assert outgoing.record.value == body
+            assert outgoing.reason
+        else:
+            assert wire.decode(outgoing.record.value).merchant == "demo"
+    if not made:
+        assert json.loads(body)["records"] == []
+
+
+async def test_a_window_counts_what_becomes_of_its_callbacks() -> None:
+    good = b'{"taskId":1,"records":[{"id":"a"}]}'
+    window = await decoded(good, b"?", b'{"taskId":1,"records":[]}', b'{"taskId":1,"records":[{"id":"b"},{}]}', good)
+    assert (window.last, window.callbacks) == (5, 5)
+    assert window.published() == {"demo": 3}
+    assert window.quarantined() == {"not-json": 1, "no-id": 1}
+    assert window.empty == 1
+    assert window.repeats == 1
+
+
+async def test_a_record_set_aside_leaves_the_others_in_their_order() -> None:
+    window = await decoded(*(b'{"taskId":1,"records":[{"id":"a","n":%d}]}' % number for number in range(3)))
+    window.set_aside(window.outgoing[1])
+    assert [outgoing.topic for outgoing in window.outgoing] == [
+        topics.DIAL_RESULTS,
+        topics.QUARANTINE,
+        topics.DIAL_RESULTS,
+    ]
+    assert dict(window.outgoing[1].record.headers)["reason"] == b"too-large"
+    window.outgoing[0].done = True
+    places = by_partition(window.waiting(), {topics.DIAL_RESULTS: 12, topics.QUARANTINE: 3})
+    assert places == {
+        (topics.QUARANTINE, topics.partition_of(b"demo", 3)): [window.outgoing[1]],
+        (topics.DIAL_RESULTS, topics.partition_of(b"demo:a", 12)): [window.outgoing[2]],
+    }
+
+
+async def test_decoding_lets_others_run() -> None:
+    body = json.dumps({"taskId": 1, "records": [{"id": "a", "text": "x" * 1_500}]}).encode()
+    worst_s, done = 0.0, False
+
+    async def watch() -> None:
+        nonlocal worst_s
+        while not done:
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            worst_s = max(worst_s, time.perf_counter() - began)
+
+    watching = asyncio.create_task(watch())
+    await decoded(*[body] * 1_000, *[b'{"taskId":1,"records":"' + b"{" * 900_000] * 3)
+    done = True
+    await watching
+    assert worst_s < 0.1, f"the loop stood still for {worst_s * 1000:.0f} ms"
