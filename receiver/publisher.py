@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from receiver.counts import Counts
-    from receiver.journal import Journal
+    from receiver.journal import Journal, JournaledCallback
 
 log = structlog.get_logger()
 
@@ -46,17 +46,19 @@ class Publisher:
         self._client = AsyncExitStack()
         self._broker: Broker | None = None
         self._stalled_for = ""
-        self._caught_up = asyncio.Event()
+        self._advanced = asyncio.Event()
 
     async def run(self) -> None:
-        """Publish until cancelled. Raises JournalFailed."""
+        """Publish until cancelled; the next window is decoded while one waits for the broker. Raises JournalFailed."""
         try:
+            window = await self._next_window(self._journal.published)
             while True:
-                await self._journal.wait(self._journal.published)
-                self._caught_up.clear()
-                await self._publish_next()
-                if not self._journal.waiting:
-                    self._caught_up.set()
+                following = asyncio.create_task(self._next_window(window.last))
+                try:
+                    await self._publish(window)
+                    window = await following
+                finally:
+                    following.cancel()
         finally:
             await self._disconnect()
 
@@ -66,18 +68,24 @@ class Publisher:
             return
         try:
             async with asyncio.timeout(grace_s):
-                await self._caught_up.wait()
+                while self._journal.waiting:
+                    self._advanced.clear()
+                    await self._advanced.wait()
         except TimeoutError:
             log.info("publishing_left_off", waiting=self._journal.waiting)
 
-    async def _publish_next(self) -> None:
-        after = self._journal.published
-        callbacks = await asyncio.to_thread(self._journal.read, after, WINDOW_CALLBACKS, WINDOW_BYTES)
-        if callbacks:
-            window = await decode_window(callbacks, self._recent)
-            await self._deliver(window)
-            await asyncio.to_thread(self._journal.mark_published, window.last)
-            self._count(window)
+    async def _next_window(self, after: int) -> Window:
+        callbacks: list[JournaledCallback] = []
+        while not callbacks:
+            await self._journal.wait(after)
+            callbacks = await asyncio.to_thread(self._journal.read, after, WINDOW_CALLBACKS, WINDOW_BYTES)
+        return await decode_window(callbacks, self._recent)
+
+    async def _publish(self, window: Window) -> None:
+        await self._deliver(window)
+        await asyncio.to_thread(self._journal.mark_published, window.last)
+        self._count(window)
+        self._advanced.set()
 
     async def _deliver(self, window: Window) -> None:
         """Return when all replicas have all of it."""
