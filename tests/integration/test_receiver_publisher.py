@@ -19,6 +19,7 @@ from receiver.journal import Journal, JournalLimits
 from receiver.publisher import Publisher
 from schemas import topics, wire
 from tests.services import Broker
+from tests.unit.receivers import running
 
 DOCUMENTED = (Path(__file__).parents[1] / "unit" / "data" / "documented-body.txt").read_bytes()
 RECEIVED_MS = 1_795_513_596_123
@@ -255,6 +256,20 @@ async def test_a_restart_sends_at_most_one_window_again(own_broker: Broker, tmp_
             await second.published()
             records = await results.until(lambda records: len({record.key for record in records}) == count)
     assert len(records) - count <= 1_000
+
+
+@pytest.mark.parametrize(("grace_s", "all_published"), [(10.0, True), (0.0, False)])
+async def test_on_stop_the_grace_is_used_for_publishing_and_the_rest_stays(
+    own_broker: Broker, tmp_path: Path, grace_s: float, *, all_published: bool
+) -> None:
+    await ensure_topics(own_broker)
+    kafka = {"bootstrap_servers": own_broker.bootstrap_servers}
+    async with running(tmp_path, kafka=kafka, stop_grace_s=grace_s) as one:
+        journal = one.receiver.journal
+        await asyncio.gather(*(journal.append("demo", body(f"grace-{number}"), RECEIVED_MS) for number in range(5_000)))
+    assert one.exit_code == 0
+    assert journal.last == 5_000
+    assert (journal.published == 5_000) is all_published
 
 
 async def test_bodies_that_would_grow_beyond_memory_are_quarantined(own_broker: Broker, tmp_path: Path) -> None:

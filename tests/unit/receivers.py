@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,10 @@ def post(body: bytes = BODY, token: str = TOKEN, headers: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def running(folder: Path, disk: Disk | None = None, **changes: Any) -> AsyncIterator[Running]:
-    one = Running(Receiver(settings(folder, **{"stop_grace_s": 0.0} | changes), NOBODY, disk))
+async def running(
+    folder: Path, disk: Disk | None = None, kafka: Mapping[str, Any] = NOBODY, **changes: Any
+) -> AsyncIterator[Running]:
+    one = Running(Receiver(settings(folder, **{"stop_grace_s": 0.0} | changes), kafka, disk))
     task = asyncio.create_task(one.receiver.run(one.stop))
     try:
         async with asyncio.timeout(10):
