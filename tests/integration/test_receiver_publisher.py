@@ -94,10 +94,11 @@ async def reading(broker: Broker, topic: str) -> AsyncIterator[Reader]:
 class Part:
     """A journal and its publisher, as the receiver has them."""
 
-    def __init__(self, folder: Path, bootstrap_servers: str, **limits: Any) -> None:
+    def __init__(self, folder: Path, bootstrap_servers: str, **login: str) -> None:
         self.counts = Counts()
-        self.journal = Journal.open(folder, JournalLimits(quota_bytes=1 << 30, segment_bytes=8 << 20, **limits))
-        self.publisher = Publisher(self.journal, {"bootstrap_servers": bootstrap_servers}, self.counts, QUICK)
+        self.journal = Journal.open(folder, JournalLimits(quota_bytes=1 << 30, segment_bytes=8 << 20))
+        options = {"bootstrap_servers": bootstrap_servers, **login}
+        self.publisher = Publisher(self.journal, options, self.counts, QUICK)
 
     async def append(self, *bodies: bytes, merchant: str = "demo") -> None:
         await asyncio.gather(*(self.journal.append(merchant, one, RECEIVED_MS) for one in bodies))
@@ -109,8 +110,8 @@ class Part:
 
 
 @asynccontextmanager
-async def publishing(folder: Path, bootstrap_servers: str, **limits: Any) -> AsyncIterator[Part]:
-    part = Part(folder, bootstrap_servers, **limits)
+async def publishing(folder: Path, bootstrap_servers: str, **login: str) -> AsyncIterator[Part]:
+    part = Part(folder, bootstrap_servers, **login)
     task = asyncio.create_task(part.publisher.run())
     try:
         yield part
@@ -270,6 +271,24 @@ async def test_on_stop_the_grace_is_used_for_publishing_and_the_rest_stays(
     assert one.exit_code == 0
     assert journal.last == 5_000
     assert (journal.published == 5_000) is all_published
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+async def test_a_broker_that_does_not_let_it_in_is_waited_for(
+    own_broker: Broker, tmp_path: Path, mechanism: str
+) -> None:
+    login = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": "receiver",
+        "sasl_plain_password": "wrong",
+    }
+    with capture_logs() as logs:
+        async with publishing(tmp_path, own_broker.bootstrap_servers, **login) as part:
+            await part.append(body("no-login"))
+            await until(lambda: part.counts.publish_failures >= 3)
+            assert part.journal.waiting == 1
+    assert [(line["event"], line["reason"]) for line in logs] == [("publishing_stalled", "unreachable")]
 
 
 async def test_bodies_that_would_grow_beyond_memory_are_quarantined(own_broker: Broker, tmp_path: Path) -> None:
