@@ -17,7 +17,7 @@ from receiver.journal.store import Store
 from tests.unit.journal_disks import ForgetfulDisk, PowerCut
 
 FOLDER = Path("/journal")
-LIMITS = JournalLimits(segment_bytes=4096, quota_bytes=12 * 4096, segment_age_s=300, insurance_s=900, disk_share=1)
+LIMITS = JournalLimits(segment_bytes=4096, quota_bytes=6 * 4096, segment_age_s=300, insurance_s=900, disk_share=1)
 
 entries = st.builds(
     Entry,
@@ -78,22 +78,27 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(group=groups, fuse=fuses, recovery_fuses=st.lists(st.integers(0, 8), max_size=2))
     def append(self, group: list[Entry], fuse: int | None, recovery_fuses: list[int]) -> None:
-        def operation() -> None:
-            self.uncertain = group
-            try:
-                first = self.store.commit(group)
-            except JournalFull:
-                held = self.store._shelf.listed()
-                assert held, "an empty journal is never full"
-                assert all(segment.last > self.store.published for segment in held), "insurance never causes a refusal"
-            else:
-                assert first == max(self.promised, default=0) + 1
-                self.promised |= dict(enumerate(group, first))
-                segment = self.store._shelf.listed()[-1].identity
-                assert self.owners.setdefault(segment.number, segment) == segment, "a number was used again"
-            self.uncertain = []
+        self.attempt(lambda: self.append_now(group), fuse, recovery_fuses)
 
-        self.attempt(operation, fuse, recovery_fuses)
+    def append_now(self, group: list[Entry]) -> None:
+        self.uncertain = group
+        try:
+            first = self.store.commit(group)
+        except JournalFull:
+            held = self.store._shelf.listed()
+            assert held, "an empty journal is never full"
+            assert all(segment.last > self.store.published for segment in held), "insurance never causes a refusal"
+        else:
+            assert first == max(self.promised, default=0) + 1
+            self.promised |= dict(enumerate(group, first))
+            segment = self.store._shelf.listed()[-1].identity
+            assert self.owners.setdefault(segment.number, segment) == segment, "a number was used again"
+        self.uncertain = []
+
+    @rule(groups=st.integers(1, 12))
+    def append_much(self, groups: int) -> None:
+        for n in range(groups):
+            self.append_now([Entry(n, b"demo", bytes([n]) * 1500), Entry(n, b"demo", b"")])
 
     @precondition(lambda self: self.store.last > self.store.published)
     @rule(part=st.floats(0, 1), fuse=fuses, recovery_fuses=st.lists(st.integers(0, 8), max_size=2))
