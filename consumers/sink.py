@@ -88,7 +88,7 @@ class Sink(Protocol):
     - `SinkUnavailable`: the events are fine, the destination is not. Some of the batch may already be durable. The
       runner waits (the seconds asked for, else a backoff with jitter; heartbeats go on) and calls again with the same
       events, for ever.
-    - `EventsRejected`: exactly the named events can never succeed, and all the others are durable. The runner writes the
+    - `EventsRejected`: exactly the named events can never succeed, all the others are durable. The runner writes the
       named ones to the dead-letter topic, with their original bytes, and goes on.
     - Anything else is a bug. The runner commits nothing, says so and ends the process.
 

@@ -1,0 +1,106 @@
+"""One connection to PostgreSQL that comes about when it is needed, and is thrown away when in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from consumers.sink import SinkUnavailable
+
+from .errors import blames_moment
+from .rows import COLUMNS, Row
+from .schema import HEAD, current_revision, is_current
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .settings import Settings
+
+TABLE = "dial_result"
+STAGING = "dial_result_staging"
+_CLOSE_S = 2.0
+_CREATE_STAGING = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} (LIKE {TABLE}) ON COMMIT DELETE ROWS"
+_MERGE = f"INSERT INTO {TABLE} SELECT * FROM {STAGING} ON CONFLICT (event_id) DO NOTHING"  # noqa: S608  # constants
+
+
+class Database:
+    """Writes rows in one of two ways; both are one transaction, and durable on return."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connection: asyncpg.Connection | None = None
+
+    async def connected(self) -> asyncpg.Connection:
+        """Return the connection, a new one if the last was thrown away.
+
+        Raises:
+            SinkUnavailable: the database is away, or `dial-results storage migrate` has not run.
+        """
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+        return self._connection
+
+    async def copy(self, rows: Sequence[Row]) -> None:
+        """COPY straight into the table: the fastest, and refused as a whole if one row is there already.
+
+        Raises:
+            asyncpg.UniqueViolationError, and whatever else asyncpg raises.
+        """
+        connection = await self.connected()
+        timeout_s = self._settings.write_timeout_s
+        await connection.copy_records_to_table(TABLE, records=rows, columns=COLUMNS, timeout=timeout_s)
+
+    async def merge(self, rows: Sequence[Row]) -> None:
+        """COPY into a temporary table, and from there what is not in the table yet."""
+        connection = await self.connected()
+        async with asyncio.timeout(self._settings.write_timeout_s), connection.transaction():
+            await connection.execute(_CREATE_STAGING)
+            await connection.copy_records_to_table(STAGING, records=rows, columns=COLUMNS)
+            await connection.execute(_MERGE)
+
+    def drop(self) -> None:
+        """Throw the connection away: its state is not known, or it may lead to the wrong server."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """End the connection in order, within 2 s."""
+        if self._connection is not None and not self._connection.is_closed():
+            try:
+                await self._connection.close(timeout=_CLOSE_S)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self.drop()
+
+    async def _connect(self) -> asyncpg.Connection:
+        timeout_s = self._settings.connect_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await asyncpg.connect(
+                    self._settings.dsn.get_secret_value(),
+                    timeout=timeout_s,
+                    command_timeout=self._settings.write_timeout_s,
+                    server_settings={"application_name": "dial-results storage"},
+                )
+                await self._prepare(connection)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            reason = blames_moment(error)
+            if reason is None:
+                raise
+            raise SinkUnavailable(reason) from error
+        return connection
+
+    @staticmethod
+    async def _prepare(connection: asyncpg.Connection) -> None:
+        revision = await current_revision(connection)
+        if not is_current(revision):
+            connection.terminate()
+            there = f"at revision {revision}" if revision else "not there"
+            raise SinkUnavailable(f"its tables are {there}, {HEAD} is needed: run `dial-results storage migrate`")
+        # Whatever the server's default: returning from a write is the permission to commit.
+        if await connection.fetchval("SHOW synchronous_commit") == "off":
+            await connection.execute("SET synchronous_commit = on")
+        # A frozen writer's locks would hold up all others; this long after it stopped they are free again.
+        await connection.execute("SET idle_in_transaction_session_timeout = '60s'")
