@@ -50,26 +50,30 @@ class Manner:
 
 
 class Simulator:
-    """Posts callbacks to `url` and writes down in the ledger what was promised. For one `run`."""
+    """Posts callbacks to `url` and writes down in the ledger what was promised. For one `run`.
 
-    def __init__(self, url: str, ledger: Ledger, clock: Clock, manner: Manner, settled: Callable[[], None]) -> None:
+    `settled` is called whenever a call task is delivered or given up. Once `stopping` is set no further attempt is
+    made; what is under way ends within the time-out.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        ledger: Ledger,
+        clock: Clock,
+        manner: Manner,
+        stopping: asyncio.Event,
+        settled: Callable[[], None],
+    ) -> None:
         self.latencies_s = array("d")  # of answered attempts, from the request to the answer's status line
         self.statuses: Counter[Status] = Counter()
         self.started = self.delivered = self.given_up = self.repeated = 0
         self.behind_s = 0.0  # how far the posting fell behind the rate, at most
-        self._url, self._ledger, self._clock, self._manner, self._settled = url, ledger, clock, manner, settled
-        self._stopping = asyncio.Event()
+        self._url, self._ledger, self._clock, self._manner = url, ledger, clock, manner
+        self._stopping, self._settled = stopping, settled
         self._posting = asyncio.Semaphore(manner.concurrency)
         self._open_calls = asyncio.Semaphore(_OPEN_CALLS)
         self._random = Random(manner.seed)  # noqa: S311  # which answers get lost, no secret
-
-    def stop(self) -> None:
-        """Start no further attempt; what is under way ends within the time-out."""
-        self._stopping.set()
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopping.is_set()
 
     async def run(self, callbacks: Iterable[Callback]) -> None:
         """Post all callbacks at the rate, with their retries; return when each is delivered or given up."""

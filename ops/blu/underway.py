@@ -1,0 +1,55 @@
+"""What is still on its way between the receiver's journal and the sinks: only when nothing is, a count is final."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas import metrics, topics
+
+from .places import PlaceAway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ANSWER_S = 15.0
+
+
+async def journaled(receiver_admin_url: str) -> int:
+    """Return how many callbacks wait in the receiver's journal for Kafka. Raises PlaceAway."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{receiver_admin_url}/metrics") as answer,
+        ):
+            lines = (await answer.text()).splitlines()
+    except (OSError, aiohttp.ClientError) as error:
+        raise PlaceAway(f"receiver: {type(error).__name__}") from error
+    return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(metrics.JOURNAL_WAITING))
+
+
+async def lag(bootstrap_servers: str, consumers: Iterable[str] = topics.CONSUMERS) -> int:
+    """Return how many events the consumers of `dial-results` have not committed, all together. Raises PlaceAway."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            return sum([await _lag(bootstrap_servers, topics.group(consumer)) for consumer in consumers])
+    except (OSError, KafkaError) as error:
+        raise PlaceAway(f"Kafka: {type(error).__name__}") from error
+
+
+async def _lag(bootstrap_servers: str, group: str) -> int:
+    """Ask as a consumer of the group that never joins it."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        places = [TopicPartition(topics.DIAL_RESULTS, number) for number in range(topics.PARTITIONS)]
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
+        return sum([ends[place] - (await consumer.committed(place) or 0) for place in places])
+    finally:
+        await consumer.stop()
