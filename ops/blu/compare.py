@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from schemas.event import DialResult
 from schemas.mapping import newest_key
 
-from .places import Crm, PlaceAway, analysed, stored
+from .places import PlaceAway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,26 +41,32 @@ class Verdict:
         return not (self.missing or self.extra or self.doubled or self.away)
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where to look."""
+class Sinks(Protocol):
+    """Where to look; `places.Sinks` looks at those of a running `up`. Every method raises `PlaceAway`."""
 
-    postgres_dsn: str
-    analytics_uri: str
-    crm_url: str
+    async def stored(self, merchant: str, tasks: Iterable[str]) -> list[Stored]:
+        """Return the rows of these tasks."""
+
+    async def analysed(self, merchant: str, tasks: Iterable[str]) -> Counter[str]:
+        """Return how often each event of these tasks is there."""
+
+    async def effects(self) -> list[Effect]:
+        """Return all effects."""
+
+    async def states(self, contacts: Iterable[str]) -> dict[str, str | None]:
+        """Return the event that each contact shows."""
 
 
 class Comparison:
     """Compares one ledger with the sinks, as often as asked."""
 
-    def __init__(self, ledger: Ledger, addresses: Addresses) -> None:
+    def __init__(self, ledger: Ledger, sinks: Sinks) -> None:
         self._merchant = ledger.merchant
         self._known = ledger.entries
         self._promised = [entry.event_id for entry in ledger.promised()]
         self._contacts = {entry.record_id for entry in ledger.promised()}
         self._tasks = {entry.task_id for entry in ledger.entries.values()}
-        self._at = addresses
-        self._crm = Crm(addresses.crm_url)
+        self._sinks = sinks
 
     async def look(self, *, at_contacts: bool) -> list[Verdict]:
         """Look once. Each contact itself is asked for only if `at_contacts`; else its last effect has to do."""
@@ -74,13 +80,13 @@ class Comparison:
 
     async def _analytics(self) -> Verdict:
         try:
-            return self._each_once(ANALYTICS, await analysed(self._at.analytics_uri, self._merchant, self._tasks))
+            return self._each_once(ANALYTICS, await self._sinks.analysed(self._merchant, self._tasks))
         except PlaceAway as away:
             return Verdict(ANALYTICS, len(self._promised), away=f"{away}")
 
     async def _crm_verdicts(self, *, at_contacts: bool) -> tuple[Verdict, Verdict]:
         try:
-            effects = [effect for effect in await self._crm.effects() if self._is_ours(effect)]
+            effects = [effect for effect in await self._sinks.effects() if self._is_ours(effect)]
             newest = self._newest(await self._rows())
             shown = await self._shown(effects, newest, at_contacts=at_contacts)
         except PlaceAway as away:
@@ -89,7 +95,7 @@ class Comparison:
         return self._in_newest_state(newest, shown), self._at_most_once(effects)
 
     async def _rows(self) -> list[Stored]:
-        return await stored(self._at.postgres_dsn, self._merchant, self._tasks)
+        return await self._sinks.stored(self._merchant, self._tasks)
 
     def _each_once(self, place: str, found: Counter[str]) -> Verdict:
         missing = tuple(event for event in self._promised if event not in found)
@@ -132,7 +138,7 @@ class Comparison:
     ) -> Mapping[str, str | None]:
         """Tell which event each contact shows."""
         if at_contacts:
-            states = await self._crm.states(f"{self._merchant}:{record}" for record in self._contacts)
+            states = await self._sinks.states(f"{self._merchant}:{record}" for record in self._contacts)
             return {contact.partition(":")[2]: event for contact, event in states.items()}
         had = {effect.event_id for effect in effects}
         return {record: event for record, event in newest.items() if event in had}

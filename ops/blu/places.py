@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -79,39 +81,57 @@ def _event_ids(uri: str, merchant: str, tasks: Sequence[str]) -> Counter[str]:
     return Counter(event for batch in batches for event in batch.column(0).to_pylist())
 
 
-class Crm:
-    """The sandbox CRM's reading side."""
+async def effects(crm_url: str) -> list[Effect]:
+    """Return every effect in the CRM that any event ever had. Raises PlaceAway."""
+    async with _session() as session:
+        found = await _get(session, f"{crm_url}/effects") or []
+    return [Effect(effect["event_id"], effect["contact"]) for effect in found]
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
 
-    async def effects(self) -> list[Effect]:
-        """Return every effect that any event ever had. Raises PlaceAway."""
-        async with self._session() as session:
-            effects = await self._get(session, "/effects") or []
-        return [Effect(effect["event_id"], effect["contact"]) for effect in effects]
+async def states(crm_url: str, contacts: Iterable[str]) -> dict[str, str | None]:
+    """Return which event each contact of the CRM shows, None where it knows no such contact. Raises PlaceAway."""
+    names = list(contacts)
+    async with _session() as session:
+        answers = await asyncio.gather(*(_get(session, f"{crm_url}/contacts/{name}") for name in names))
+    return {name: _event_of(answer) for name, answer in zip(names, answers, strict=True)}
 
-    async def states(self, contacts: Iterable[str]) -> dict[str, str | None]:
-        """Return which event each contact shows, None where the CRM does not know it. Raises PlaceAway."""
-        names = list(contacts)
-        async with self._session() as session:
-            answers = await asyncio.gather(*(self._get(session, f"/contacts/{name}") for name in names))
-        return {name: _event_of(answer) for name, answer in zip(names, answers, strict=True)}
 
-    def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=_CRM_CONNECTIONS)
-        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(sock_read=_ANSWER_S))
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=_CRM_CONNECTIONS)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_read=_ANSWER_S))
 
-    async def _get(self, session: aiohttp.ClientSession, path: str) -> Any:  # noqa: ANN401
-        try:
-            async with session.get(self._url + path) as answer:
-                if answer.status == 404:  # noqa: PLR2004
-                    return None
-                answer.raise_for_status()
-                return await answer.json()
-        except (OSError, aiohttp.ClientError) as error:
-            raise PlaceAway(f"sandbox CRM: {type(error).__name__}") from error
+
+async def _get(session: aiohttp.ClientSession, url: str) -> Any:  # noqa: ANN401
+    try:
+        async with session.get(url) as answer:
+            if answer.status == HTTPStatus.NOT_FOUND:
+                return None
+            answer.raise_for_status()
+            return await answer.json()
+    except (OSError, aiohttp.ClientError) as error:
+        raise PlaceAway(f"sandbox CRM: {type(error).__name__}") from error
 
 
 def _event_of(contact: dict[str, Any] | None) -> str | None:
     return None if contact is None else contact["properties"].get(CRM_EVENT_PROPERTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """The three sinks of a running `up`, by their addresses. Every method raises PlaceAway."""
+
+    postgres_dsn: str
+    analytics_uri: str
+    crm_url: str
+
+    async def stored(self, merchant: str, tasks: Iterable[str]) -> list[Stored]:
+        return await stored(self.postgres_dsn, merchant, tasks)
+
+    async def analysed(self, merchant: str, tasks: Iterable[str]) -> Counter[str]:
+        return await analysed(self.analytics_uri, merchant, tasks)
+
+    async def effects(self) -> list[Effect]:
+        return await effects(self.crm_url)
+
+    async def states(self, contacts: Iterable[str]) -> dict[str, str | None]:
+        return await states(self.crm_url, contacts)

@@ -13,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import report
 from .bodies import callbacks
 from .clock import SpedUpClock
-from .compare import PLACES, Addresses, Comparison
+from .compare import PLACES, Comparison
 from .ledger import Ledger
+from .places import Sinks
 from .settle import Look, Underway, settle
 from .simulator import Manner, Simulator
 
@@ -82,7 +83,7 @@ async def _post(target: Target, plan: Plan, ledger: Ledger, stopping: asyncio.Ev
 async def _compare(
     up: dict[str, Any], ledger: Ledger, patience_s: float, stopping: asyncio.Event, console: Console
 ) -> Look:
-    comparison = Comparison(ledger, Addresses(up["postgres_dsn"], up["analytics_uri"], up["crm_url"]))
+    comparison = Comparison(ledger, Sinks(up["postgres_dsn"], up["analytics_uri"], up["crm_url"]))
     underway = Underway(up["receiver_admin_url"], up["kafka_bootstrap_servers"])
     with _progress(console) as progress:
         bars = {place: progress.add_task(place, total=None) for place in PLACES}
