@@ -65,6 +65,7 @@ class Comparison:
         self._known = ledger.entries
         self._promised = [entry.event_id for entry in ledger.promised()]
         self._contacts = {entry.record_id for entry in ledger.promised()}
+        self._posted = {f"{ledger.merchant}:{entry.record_id}" for entry in ledger.entries.values()}
         self._tasks = {entry.task_id for entry in ledger.entries.values()}
         self._sinks = sinks
 
@@ -86,7 +87,7 @@ class Comparison:
 
     async def _crm_verdicts(self, *, at_contacts: bool) -> tuple[Verdict, Verdict]:
         try:
-            effects = [effect for effect in await self._sinks.effects() if self._is_ours(effect)]
+            effects = [effect for effect in await self._sinks.effects() if effect.contact in self._posted]
             newest = self._newest(await self._rows())
             shown = await self._shown(effects, newest, at_contacts=at_contacts)
         except PlaceAway as away:
@@ -103,10 +104,6 @@ class Comparison:
         doubled = tuple(event for event, times in found.items() if times > 1)
         right = sum(found[event] == 1 for event in self._promised)
         return Verdict(place, len(self._promised), right, missing, extra, doubled)
-
-    def _is_ours(self, effect: Effect) -> bool:
-        merchant, _, record_id = effect.contact.partition(":")
-        return merchant == self._merchant and record_id in self._contacts
 
     def _newest(self, rows: Iterable[Stored]) -> dict[str, str]:
         """Name the newest event of each contact; not of one whose promised results are not all stored yet.
