@@ -50,7 +50,7 @@ def cache_folder() -> Path:
 def classpath(progress: Callable[[int, int], None] = lambda _done, _all: None) -> str:
     """Return the broker's class path; fetch what is not in the cache yet. Blocks: about 25 s the first time.
 
-    `progress` is told how many of how many are there.
+    `progress` is told how many of how many are there; what it raises ends the fetching.
 
     Raises:
         JarError: a jar cannot be fetched, or its hash is not the pinned one.
@@ -64,9 +64,12 @@ def classpath(progress: Callable[[int, int], None] = lambda _done, _all: None) -
 
 
 def _fetch_all(jars: Iterable[Jar], folder: Path, fetched: Callable[[int], None]) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
         for done, _ in enumerate(pool.map(lambda jar: _fetch(jar, folder), jars), 1):
             fetched(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _fetch(jar: Jar, folder: Path) -> None:

@@ -102,10 +102,11 @@ max_wal_size = '1GB'
     async def wait_ready(self, limit_s: float) -> None:
         """Return when the server answers and its database exists. Raises TimeoutError."""
         async with asyncio.timeout(limit_s):
-            while not await self._created():
+            while not await self.is_ready():
                 await asyncio.sleep(0.05)
 
-    async def _created(self) -> bool:
+    async def is_ready(self) -> bool:
+        """Tell whether the server answers; create its database if it is not there yet."""
         try:
             connection = await asyncpg.connect(self.dsn.rpartition("/")[0] + "/postgres", timeout=5)
         except (OSError, asyncpg.PostgresError, TimeoutError):
@@ -134,4 +135,5 @@ def unprivileged() -> tuple[str, ...]:
             "PostgreSQL refuses to run as root, and `setpriv` (util-linux) is missing: run as another user"
         )
     ids = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
-    return (setpriv, *ids, "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    # A change of user makes Linux forget that the process should end with its parent.
+    return (setpriv, *ids, "--pdeathsig=INT", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
