@@ -23,7 +23,7 @@ _ANSWER_S = 60.0  # for all of it; a broker that has just started may take a whi
 _VISIBLE_EVERY_S = 0.1
 
 
-class TopicRefused(Exception):
+class TopicRefused(Exception):  # noqa: N818  # a state of affairs
     """The cluster does not create a topic; the message says which and why."""
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -21,15 +20,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from ops.standalone import jars
 from ops.standalone.kafka import LocalKafka
+from ops.standalone.ports import free_ports
 from ops.standalone.postgres import LocalPostgres
 
 START_S = 60
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(["any"])["any"]
 
 
 def docker_answers() -> bool:
