@@ -8,6 +8,6 @@ from .settings import Settings
 from .sink import StorageSink, connect, event_ids
 
 # A commit costs a round trip and an fsync whatever it holds; 5,000 events spread that thin and are ready in 0.1 s.
-BATCHING = Batching(max_events=5_000, max_bytes=16_000_000)
+BATCHING = Batching(max_events=5_000, max_bytes=8_000_000)
 
 __all__ = ["BATCHING", "Settings", "StorageSink", "connect", "event_ids"]

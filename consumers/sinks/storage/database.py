@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TABLE = "dial_result"
 STAGING = "dial_result_staging"
-_CLOSE_S = 2.0
+_CLOSE_S = 1.0
 _CREATE_STAGING = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} (LIKE {TABLE}) ON COMMIT DELETE ROWS"
 _MERGE = f"INSERT INTO {TABLE} SELECT * FROM {STAGING} ON CONFLICT (event_id) DO NOTHING"  # noqa: S608  # constants
 
@@ -67,7 +67,7 @@ class Database:
             self._connection = None
 
     async def close(self) -> None:
-        """End the connection in order, within 2 s."""
+        """End the connection in order, within 1 s."""
         if self._connection is not None and not self._connection.is_closed():
             try:
                 await self._connection.close(timeout=_CLOSE_S)

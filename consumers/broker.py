@@ -1,0 +1,119 @@
+"""How the consumer reaches Kafka: its clients, with the reasons for their options, and the check of its topics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
+
+from consumers.errors import TopicsUnfit
+from schemas import topics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+REQUEST_S = 10.0
+"""Time for one request of ours: several of the client's methods have no limit of their own."""
+
+LET_GO_S = 30.0
+"""How long a rebalance waits for the write in progress; who has the partitions next would write the same again."""
+
+_STOP_S = 1.5
+_FETCH_BYTES = 8_000_000  # a broker; with what the buffer holds, this bounds the memory
+_PARTITION_BYTES = 1_000_000  # one larger record (2 MB at most) is still fetched, alone
+
+
+async def check_topics(kafka_options: Mapping[str, Any], consumer: str) -> None:
+    """Look whether the topics that this consumer reads and writes are there and fit together.
+
+    Raises:
+        TopicsUnfit: one is missing, or the replay topic has another number of partitions than the live one.
+        KafkaError, TimeoutError: Kafka cannot be asked.
+    """
+    wanted = (topics.DIAL_RESULTS, topics.replay(consumer), topics.dead_letter(consumer))
+    found = await _partitions(kafka_options)
+    if missing := [topic for topic in wanted if topic not in found]:
+        raise TopicsUnfit(f"topics are missing: {', '.join(missing)}; `dial-results topics apply` makes them")
+    live, replay = found[wanted[0]], found[wanted[1]]
+    if live != replay:
+        raise TopicsUnfit(
+            f"{wanted[0]} has {live} partitions and {wanted[1]} {replay}: both need the same number, so that a "
+            "contact's live and replayed results go to the same process"
+        )
+
+
+async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
+    admin = AIOKafkaAdminClient(**kafka_options, request_timeout_ms=int(REQUEST_S * 1_000))
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            await admin.start()
+            # All topics: asking for one by name would create it on a broker that creates topics by itself.
+            described = await admin.describe_topics()
+    finally:
+        await admin.close()
+    return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+
+@asynccontextmanager
+async def consuming(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Give a started client that has not subscribed yet; leave the group on exit, within 1.5 s.
+
+    Raises:
+        KafkaError, TimeoutError: Kafka cannot be reached.
+    """
+    client = AIOKafkaConsumer(
+        **kafka_options,
+        group_id=topics.group(consumer),
+        client_id=topics.group(consumer),
+        enable_auto_commit=False,  # offsets are committed when the work is done, and no others
+        auto_offset_reset="earliest",  # a new consumer has everything to do
+        # Partition N of the live and the replay topic go to the same member.
+        partition_assignment_strategy=[RangePartitionAssignor],
+        session_timeout_ms=45_000,  # heartbeats share the event loop with the decoding: give them air
+        heartbeat_interval_ms=3_000,
+        rebalance_timeout_ms=int(2 * LET_GO_S * 1_000),
+        request_timeout_ms=int(REQUEST_S * 1_000),
+        retry_backoff_ms=500,
+        fetch_max_bytes=_FETCH_BYTES,
+        max_partition_fetch_bytes=_PARTITION_BYTES,
+    )
+    async with _started(client):
+        yield client
+
+
+@asynccontextmanager
+async def producing(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIterator[AIOKafkaProducer]:
+    """Give a started producer for dead letters.
+
+    Raises:
+        KafkaError, TimeoutError: Kafka cannot be reached.
+    """
+    client = AIOKafkaProducer(
+        **kafka_options,
+        client_id=topics.group(consumer),
+        acks="all",
+        enable_idempotence=False,  # with it a batch never expires while Kafka is away; doubles are harmless here
+        request_timeout_ms=8_000,
+        retry_backoff_ms=500,
+        max_request_size=2 * topics.MAX_RECORD_BYTES,  # the record and our headers; the broker's limit is what counts
+    )
+    async with _started(client):
+        yield client
+
+
+@asynccontextmanager
+async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            await client.start()
+        yield
+    finally:
+        with contextlib.suppress(KafkaError, TimeoutError):  # Kafka is away: the group notices by itself
+            async with asyncio.timeout(_STOP_S):
+                await client.stop()

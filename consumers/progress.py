@@ -1,0 +1,40 @@
+"""How far each partition is, and what may be committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiokafka import TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from consumers.rejects import Outcome
+
+
+class Progress:
+    """Offsets as Kafka counts them: the next record that is still to do."""
+
+    def __init__(self) -> None:
+        self._done: dict[TopicPartition, int] = {}
+        self.committed: dict[TopicPartition, int] = {}
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Take a batch whose every record is settled, or held back as a reject."""
+        for outcome in outcomes:
+            record = outcome.received.record
+            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
+
+    def to_commit(self, held: Iterable[Outcome]) -> dict[TopicPartition, int]:
+        """Return what is done and not committed yet: never beyond a record that is held back."""
+        offsets = dict(self._done)
+        for outcome in held:
+            record = outcome.received.record
+            place = TopicPartition(record.topic, record.partition)
+            offsets[place] = min(offsets[place], record.offset)
+        return {place: offset for place, offset in offsets.items() if self.committed.get(place) != offset}
+
+    def clear(self) -> None:
+        """Forget all: the partitions change hands."""
+        self._done = {}
+        self.committed = {}  # a new one: an answer of Kafka that is still under way belongs to the old one

@@ -1,0 +1,45 @@
+"""A record as it came, and what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from consumers.sink import Delivery
+from schemas import topics, wire
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+    from schemas.event import DialResult
+
+
+class Received(NamedTuple):
+    """A record of Kafka with its delivery, or with the typed reason why it cannot be decoded."""
+
+    record: ConsumerRecord[bytes | None, bytes | None]
+    delivery: Delivery | None
+    reason: str | None = None
+
+
+def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
+    """Decode a record. Never raises: a record that is no event is an outcome too."""
+    try:
+        event = wire.decode(record.value)
+    except wire.InvalidRecord as error:
+        return Received(record, None, error.reason)
+    if record.topic == topics.DIAL_RESULTS:
+        return Received(record, Delivery(event, record.topic, record.partition, record.offset))
+    return Received(record, _replayed(event, record))
+
+
+def _replayed(event: DialResult, record: ConsumerRecord[bytes | None, bytes | None]) -> Delivery:
+    """Everything in a replay topic is a replay, whatever its headers say."""
+    headers = dict(record.headers)
+    replay_id = headers.get(topics.REPLAY_ID, b"").decode(errors="replace")
+    original = _number(headers.get(topics.ORIGINAL_PARTITION)), _number(headers.get(topics.ORIGINAL_OFFSET))
+    place = None if original[0] is None or original[1] is None else (original[0], original[1])
+    return Delivery(event, record.topic, record.partition, record.offset, replay_id, place)
+
+
+def _number(header: bytes | None) -> int | None:
+    return int(header) if header and header.isdigit() else None

@@ -1,0 +1,66 @@
+"""The run of rejects: held back until it is known whether a few records are bad, or the deploy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from consumers.errors import TooManyRejects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from consumers.received import Received
+
+
+class Outcome(NamedTuple):
+    """What became of one record: `reason` is None where it is durable in the sink."""
+
+    received: Received
+    reason: str | None
+    attempts: int
+
+
+class RejectRun:
+    """Counts rejects in a row and holds them. A good record ends the run; a quiet moment only releases what is held.
+
+    Holds at most `limit` records.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_a_row = 0
+        self.held: list[Outcome] = []
+
+    def judge(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Take a batch's outcomes, in order; return the rejects whose run has ended: they may be dead-lettered.
+
+        Raises:
+            TooManyRejects: the run is longer than the limit. Nothing of it may be dead-lettered or committed.
+        """
+        released: list[Outcome] = []
+        for outcome in outcomes:
+            if outcome.reason is None:
+                released += self._end()
+                continue
+            self._in_a_row += 1
+            self.held.append(outcome)
+            if self._in_a_row > self._limit:
+                reasons = ", ".join(sorted({held.reason or "" for held in self.held}))
+                raise TooManyRejects(
+                    f"more than {self._limit} rejects in a row ({reasons}): nothing of this run is dead-lettered or "
+                    "committed. Mend the cause and start again, or raise CONSUMER_REJECT_LIMIT"
+                )
+        return released
+
+    def release(self) -> list[Outcome]:
+        """Return what is held: no more rejects came for a while. The count goes on until a good record comes."""
+        released, self.held = self.held, []
+        return released
+
+    def clear(self) -> None:
+        """Forget all: the partitions are somebody else's now, who will meet the same records."""
+        self._end()
+
+    def _end(self) -> list[Outcome]:
+        self._in_a_row = 0
+        return self.release()

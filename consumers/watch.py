@@ -1,0 +1,124 @@
+"""Measures the lag, and ends a process that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from consumers.broker import REQUEST_S
+from consumers.errors import StandsStill
+from schemas import topics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    from consumers.fetching import Fetcher
+    from consumers.metrics import Metrics
+    from consumers.progress import Progress
+    from consumers.status import Status
+
+log = structlog.get_logger()
+
+SAMPLE_S = 1.0
+_NO_DELAY = 1_000  # live records that are done in a moment: no reason to hold up replays
+UNKNOWN_S = 300.0
+"""Without an answer from Kafka for so long a new client is tried: aiokafka knows only the brokers last named to it."""
+
+
+class Watch:
+    """Looks once a second."""
+
+    def __init__(  # one argument a thing that is looked at
+        self,
+        consumer: AIOKafkaConsumer,
+        progress: Progress,
+        fetcher: Fetcher,
+        status: Status,
+        metrics: Metrics,
+        watchdog: Watchdog,
+    ) -> None:
+        self._consumer = consumer
+        self._progress = progress
+        self._fetcher = fetcher
+        self._status = status
+        self._metrics = metrics
+        self._watchdog = watchdog
+
+    async def run(self) -> None:
+        """Look until cancelled.
+
+        Raises:
+            StandsStill: there is work and a healthy sink and nothing moved for too long, or Kafka does not answer.
+        """
+        while True:
+            await self._measure()
+            self._watchdog.look(self._status)
+            await asyncio.sleep(SAMPLE_S)
+
+    async def _measure(self) -> None:
+        before, status = self._status.live_lag, self._status
+        try:
+            lag = await self._lag(self._consumer.assignment()) if status.joined else None
+        except (KafkaError, TimeoutError) as error:
+            log.warning("lag_unknown", error=type(error).__name__)
+            lag = None
+        status.live_lag, status.replay_lag = (None, None) if lag is None else lag
+        if lag is not None:
+            self._metrics.lag.set(lag[0])
+            self._metrics.replay_lag.set(lag[1])
+            self._fetcher.hold_replays(hold=before is not None and max(before, _NO_DELAY) < lag[0])
+
+    async def _lag(self, places: Collection[TopicPartition]) -> tuple[int, int]:
+        """Return how many live and how many replayed records are still to be done."""
+        async with asyncio.timeout(REQUEST_S):
+            committed = self._progress.committed
+            await self._learn(places, committed)
+            ends = await self._consumer.end_offsets(places) if places else {}
+        live = replay = 0
+        for place, end in ends.items():
+            behind = max(0, end - committed.get(place, end))
+            live, replay = (live + behind, replay) if place.topic == topics.DIAL_RESULTS else (live, replay + behind)
+        return live, replay
+
+    async def _learn(self, places: Collection[TopicPartition], committed: dict[TopicPartition, int]) -> None:
+        """Ask once an assignment where each partition stands."""
+        for place in [place for place in places if place not in committed]:
+            offset = await self._consumer.committed(place)
+            if offset is None:
+                offset = (await self._consumer.beginning_offsets([place]))[place]
+            committed.setdefault(place, offset)
+
+
+class Watchdog:
+    """Says when enough is enough. `clock` counts seconds, from any start."""
+
+    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit_s = limit_s
+        self._clock = clock
+        self._steps = -1
+        self._moved_at = self._known_at = clock()
+
+    def look(self, status: Status) -> None:
+        """Compare with the last look.
+
+        Raises:
+            StandsStill: there is lag, the sink is healthy and nothing moved for the limit; or the lag is not known for
+                five minutes, since Kafka does not answer or the group does not take us in.
+        """
+        now = self._clock()
+        known = status.live_lag is not None and status.replay_lag is not None
+        has_work = bool(status.live_lag or status.replay_lag)
+        if known:
+            self._known_at = now
+        if status.steps != self._steps or not (known and has_work and status.sink_available):
+            self._steps, self._moved_at = status.steps, now
+        if now - self._moved_at > self._limit_s:
+            raise StandsStill(f"there is lag, the sink is healthy, and nothing moved for {self._limit_s:.0f} s")
+        if now - self._known_at > UNKNOWN_S:
+            raise StandsStill(f"Kafka has not said for {UNKNOWN_S:.0f} s how far behind this consumer is")
