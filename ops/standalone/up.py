@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 import time
@@ -25,7 +26,8 @@ from ops.standalone.postgres import PostgresError
 from ops.standalone.proof import NotProven, prove
 from ops.standalone.show import live_status, show_proof
 from ops.standalone.supervisor import PartError, Supervised
-from ops.topics import apply_topics
+from ops.topics import TopicRefused
+from ops.topics import apply as apply_topics
 from schemas.kafka import KafkaSettings
 from schemas.topics import CONSUMERS, topic_specs
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
 CHECK_FAILED, TRY_LATER = 1, 75
-_FAILURES = (PartError, NotProven, jars.JarError, PostgresError, PortTaken, OSError, TimeoutError)
+_FAILURES = (PartError, TopicRefused, NotProven, jars.JarError, PostgresError, PortTaken, OSError, TimeoutError)
 
 
 def _ports(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
@@ -64,13 +66,14 @@ def _ports(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     help="Fix a port, for example receiver=8080.",
 )
 def up(data: Path, check: bool, fixed: dict[str, int]) -> None:
-    """Start the whole pipeline on this machine, with real parts, and prove that it works.
+    r"""Start the whole pipeline on this machine, with real parts, and prove that it works.
 
     \b
     Examples:
       dial-results up
       dial-results up --check --data /tmp/try
     """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is still starting is no news
     console, folder = Console(), DataFolder(data)
     try:
         with folder.locked():
@@ -142,10 +145,14 @@ class Up:
             name: Supervised(part, tasks, self._changed, self._say) for name, part in pipeline.parts().items()
         }
         await self._start_parts(GROUND)
-        topics = apply_topics(KafkaSettings(bootstrap_servers=pipeline.kafka.bootstrap_servers), topic_specs(1))
-        await self._timed("topics", topics), await self._timed("tables", self._migrate(pipeline.postgres.dsn))
+        await self._timed("topics", self._make_topics(pipeline))
+        await self._timed("tables", self._migrate(pipeline.postgres.dsn))
         await self._start_parts(("receiver", *CONSUMERS))
         return pipeline
+
+    async def _make_topics(self, pipeline: Pipeline) -> None:
+        settings = KafkaSettings(bootstrap_servers=pipeline.kafka.bootstrap_servers)
+        await apply_topics(settings.client_options(), topic_specs(1))
 
     async def _migrate(self, dsn: str) -> None:
         if not await schema_is_current(dsn):
