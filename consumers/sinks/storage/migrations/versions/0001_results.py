@@ -95,6 +95,7 @@ CREATE TABLE ops.crm_ledger (
     state        text        NOT NULL,
     newest_known boolean     NOT NULL,
     newest_at    timestamptz NOT NULL,
+    properties   text,
     remote_id    text,
     attempts     integer     NOT NULL DEFAULT 0,
     reason       text,
@@ -105,7 +106,9 @@ CREATE TABLE ops.crm_ledger (
     """
 CREATE INDEX crm_ledger_newest
     ON ops.crm_ledger (destination, contact, newest_known DESC, newest_at DESC, event_id DESC)
+    WHERE state = 'done'
 """,
+    "CREATE INDEX crm_ledger_pending ON ops.crm_ledger (destination, contact) WHERE state = 'pending'",
 )
 
 COMMENTS = {
@@ -122,6 +125,7 @@ COMMENTS = {
     "COLUMN ops.crm_ledger.contact": "merchant:recordId, the key in Kafka",
     "COLUMN ops.crm_ledger.newest_known": "false: reconciled without call time, older than all others",
     "COLUMN ops.crm_ledger.newest_at": "call time, else when it was first received",
+    "COLUMN ops.crm_ledger.properties": "What was sent: kept while pending and for the newest done, else null",
 }
 
 
