@@ -79,7 +79,7 @@ async def _differences(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -
     if not specs:
         return []
     described = {topic["topic"]: topic for topic in await admin.describe_topics([spec.name for spec in specs])}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name, list(spec.config)) for spec in specs]
+    resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
     configs = await _configs(admin, resources)
     return [said for spec in specs for said in _differs(spec, described[spec.name], configs.get(spec.name, {}))]
 
