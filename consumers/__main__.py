@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,12 @@ async def _run(destination: Destination, settings: ConsumerSettings, kafka_optio
     metrics = Metrics(destination.name)
     consumer = Consumer(destination, settings, kafka_options, metrics)
     try:
-        async with serving(Health(consumer.status, metrics), settings.admin_host, settings.admin_port):
+        async with AsyncExitStack() as stack:
+            health = serving(Health(consumer.status, metrics), settings.admin_host, settings.admin_port)
+            try:
+                await stack.enter_async_context(health)
+            except OSError as error:
+                return _usage(f"CONSUMER_ADMIN_HOST and CONSUMER_ADMIN_PORT: {error.strerror}")
             with _signals() as stop:
                 await consumer.run(stop)
     except ConsumerStops as reason:

@@ -24,6 +24,9 @@ REQUEST_S = 10.0
 LET_GO_S = 30.0
 """How long a rebalance waits for the write in progress; who has the partitions next would write the same again."""
 
+MAX_POLL_S = 300.0
+"""aiokafka leaves the group when nobody polled for so long; the fetcher polls every second, whatever the sink does."""
+
 _STOP_S = 1.5
 _FETCH_BYTES = 8_000_000  # a broker; with what the buffer holds, this bounds the memory
 _PARTITION_BYTES = 1_000_000  # one larger record (2 MB at most) is still fetched, alone
@@ -77,6 +80,7 @@ async def consuming(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIte
         partition_assignment_strategy=[RangePartitionAssignor],
         session_timeout_ms=45_000,  # heartbeats share the event loop with the decoding: give them air
         heartbeat_interval_ms=3_000,
+        max_poll_interval_ms=int(MAX_POLL_S * 1_000),
         rebalance_timeout_ms=int(2 * LET_GO_S * 1_000),
         request_timeout_ms=int(REQUEST_S * 1_000),
         retry_backoff_ms=500,

@@ -43,7 +43,8 @@ class DeadLetters:
         record = outcome.received.record
         sent: asyncio.Future[object] = await self._producer.send(
             self._topic,
-            key=record.key,
+            # aiokafka refuses to send a record without both, which other clients do send.
+            key=b"" if record.key is None and record.value is None else record.key,
             value=record.value,
             timestamp_ms=record.timestamp,  # its own time, and with it its expiry
             headers=self.headers(outcome),

@@ -61,11 +61,8 @@ async def test_a_row_says_what_the_event_says_and_no_digit_changes(settings: Set
         await sink.write(deliveries(one))
     (row,) = await query(settings, "SELECT * FROM dial_result")
     assert (
-        list(row.keys())
-        == (
-            "event_id merchant task_id record_id received_at source name mobile conclusion called_at "
-            "ext_vars call_vars record"
-        ).split()
+        " ".join(row.keys()) == "event_id merchant task_id record_id received_at source name mobile conclusion "
+        "called_at ext_vars call_vars record"
     )
     assert str(row["event_id"]) == one.event_id
     assert tuple(row)[1:10] == (

@@ -1,0 +1,249 @@
+"""A sink with a script of faults, and what a test of the delivery loop needs around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from consumers.consumer import Consumer, Destination
+from consumers.metrics import Metrics
+from consumers.settings import ConsumerSettings
+from consumers.sink import Batching, Delivery, EventsRejected, SinkUnavailable
+from schemas import topics, wire
+from schemas.blu import BluRecord
+from schemas.event import DialResult, dial_result
+from schemas.exact import canonical
+
+PARTITIONS = 3
+LIMIT_S = 30.0
+
+
+class Memory:
+    """A destination that several sinks may write to. `gate` shut: a write waits; `away` set: it is unavailable."""
+
+    def __init__(self) -> None:
+        self.effects: list[str] = []
+        self.deliveries: list[Delivery] = []
+        self.calls = 0
+        self.away: SinkUnavailable | None = None
+        self.bug: Exception | None = None
+        self.bad: Callable[[DialResult], bool] = lambda _: False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = asyncio.Event()
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Memory]:
+        yield self
+
+    async def write(self, deliveries: Sequence[Delivery]) -> None:
+        self.calls += 1
+        if self.away:
+            raise self.away
+        if self.bug:
+            raise self.bug
+        self.waiting.set()
+        await self.gate.wait()
+        self.waiting.clear()
+        self.deliveries += deliveries
+        known = set(self.effects)
+        fresh = {one.event.event_id: one.event for one in deliveries if one.event.event_id not in known}
+        bad = {event_id: "too-bad" for event_id, event in fresh.items() if self.bad(event)}
+        self.effects += [event_id for event_id in fresh if event_id not in bad]
+        if bad:
+            raise EventsRejected(bad)
+
+
+def event(number: int, text: str = "") -> DialResult:
+    content = canonical({"id": number, "text": text})
+    return dial_result("demo", "1", BluRecord(0, str(number), content), int(time.time() * 1000))
+
+
+class Kafka:
+    """Topics of this test's own, and what happens in them."""
+
+    def __init__(self, bootstrap_servers: str, producer: AIOKafkaProducer) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self._producer = producer
+
+    async def publish(self, events: Iterable[DialResult], topic: str | None = None, **headers: str) -> None:
+        extra = [(name.replace("_", "-"), value.encode()) for name, value in headers.items()]
+        sent = []
+        for one in events:
+            record = wire.encode(one)
+            place = {"timestamp_ms": record.timestamp_ms, "headers": record.headers + extra}
+            sent.append(
+                await self._producer.send(topic or topics.DIAL_RESULTS, key=record.key, value=record.value, **place)
+            )
+        await asyncio.gather(*sent)
+
+    async def publish_raw(self, value: bytes | None, topic: str | None = None, **more: Any) -> Any:
+        return await self._producer.send_and_wait(topic or topics.DIAL_RESULTS, value=value, **more)
+
+    async def publish_as_other_clients_may(self, value: bytes | None, timestamp_ms: int, headers: list[Any]) -> None:
+        """Send to partition 0, without a key, and without a value if None: aiokafka's own `send` refuses that."""
+        batch = self._producer.create_batch()
+        assert batch.append(key=None, value=value, timestamp=timestamp_ms, headers=headers)
+        await (await self._producer.send_batch(batch, topics.DIAL_RESULTS, partition=0))
+
+    async def publish_events_in_one_partition(self, count: int, first: int = 0) -> None:
+        for one in map(event, range(first, first + count)):
+            await self.publish_raw(wire.encode(one).value, partition=0)
+
+    async def create_topic(self, name: str, partitions: int) -> None:
+        await create(self.bootstrap_servers, name, partitions=partitions)
+
+    async def committed(self, consumer: str) -> dict[tuple[str, int], int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        await admin.start()
+        try:
+            offsets = await admin.list_consumer_group_offsets(topics.group(consumer))
+        finally:
+            await admin.close()
+        return {tuple(place): found.offset for place, found in offsets.items() if found.offset >= 0}
+
+    async def ends(self, topic: str | None = None) -> dict[tuple[str, int], int]:
+        async with self._reader() as reader:
+            name = topic or topics.DIAL_RESULTS
+            places = [TopicPartition(name, number) for number in range(PARTITIONS)]
+            return {tuple(place): end for place, end in (await reader.end_offsets(places)).items() if end}
+
+    async def read(self, topic: str, count: int) -> list[Any]:
+        """Read a topic from its beginning until so many records came."""
+        async with self._reader() as reader:
+            reader.assign([TopicPartition(topic, number) for number in range(PARTITIONS)])
+            await reader.seek_to_beginning()
+            records: list[Any] = []
+            async with asyncio.timeout(LIMIT_S):
+                while len(records) < count:
+                    for found in (await reader.getmany(timeout_ms=100)).values():
+                        records += found
+            return records
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, auto_offset_reset="earliest")
+        await reader.start()
+        try:
+            yield reader
+        finally:
+            await reader.stop()
+
+
+@asynccontextmanager
+async def own_topics(
+    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, consumer: str = "memory"
+) -> AsyncIterator[Kafka]:
+    """Create topics under names of this test's own, and let `schemas.topics` name those."""
+    monkeypatch.setattr(topics, "DIAL_RESULTS", f"dial-results-{uuid.uuid4().hex[:12]}")
+    names = (topics.DIAL_RESULTS, topics.replay(consumer), topics.dead_letter(consumer))
+    await create(bootstrap_servers, *names)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_request_size=4 << 20)
+    await producer.start()
+    try:
+        yield Kafka(bootstrap_servers, producer)
+    finally:
+        await producer.stop()
+
+
+async def create(bootstrap_servers: str, *names: str, partitions: int = PARTITIONS) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        config = {"max.message.bytes": str(topics.MAX_RECORD_BYTES)}
+        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=config) for name in names])
+        async with asyncio.timeout(LIMIT_S):
+            while not set(names) <= set(await admin.list_topics()):
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
+class Running:
+    """A consumer at work in this process."""
+
+    def __init__(self, kafka: Kafka, memory: Memory, **settings: Any) -> None:
+        batching = Batching(max_events=settings.pop("max_events", 500))
+        destination = Destination("memory", memory.connect, batching, "1.2.3")
+        quick = {"reject_hold_s": 0.2} | settings
+        self.metrics = Metrics("memory")
+        options = {"bootstrap_servers": kafka.bootstrap_servers}
+        self.consumer = Consumer(destination, ConsumerSettings(**quick), options, self.metrics)
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(self.consumer.run(self.stop))
+
+    @property
+    def status(self) -> Any:
+        return self.consumer.status
+
+
+@asynccontextmanager
+async def running(kafka: Kafka, memory: Memory, **settings: Any) -> AsyncIterator[Running]:
+    """Run a consumer; on leaving it has to have stopped cleanly, unless the test saw it end."""
+    one = Running(kafka, memory, **settings)
+    seen = False
+    try:
+        yield one
+        seen = one.task.done()
+        one.stop.set()
+        if not seen:
+            async with asyncio.timeout(10):
+                await one.task
+    finally:
+        if not one.task.done():
+            one.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await one.task
+
+
+async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S, watched: Running | None = None) -> None:
+    """Wait until the condition holds. Fails at once where the consumer ended."""
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            if watched and watched.task.done():
+                watched.task.result()
+                raise AssertionError("the consumer stopped")
+            await asyncio.sleep(0.02)
+
+
+async def until_committed(kafka: Kafka, consumer: str = "memory", topic: str | None = None) -> None:
+    """Wait until the group has committed everything that stands in the topic."""
+    ends = await kafka.ends(topic)
+    async with asyncio.timeout(LIMIT_S):
+        while not ends.items() <= (await kafka.committed(consumer)).items():
+            await asyncio.sleep(0.1)
+
+
+def process(kafka: Kafka, sink: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start `python -m consumers SINK` on this test's topics."""
+    names = f"import runpy; from schemas import topics; topics.DIAL_RESULTS = {topics.DIAL_RESULTS!r}"
+    run = f"{names}; runpy.run_module('consumers', run_name='__main__', alter_sys=True)"
+    settings = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "CONSUMER_ADMIN_PORT": "0"}
+    return subprocess.Popen(
+        [sys.executable, "-c", run, sink, *arguments],
+        env=os.environ | settings | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+async def ended(one: subprocess.Popen[bytes], limit_s: float = LIMIT_S) -> tuple[int, str, list[dict[str, Any]]]:
+    """Wait for its end; return exit code, standard output, and its log lines."""
+    try:
+        out, err = await asyncio.to_thread(one.communicate, timeout=limit_s)
+    finally:
+        one.kill()
+    lines = err.decode().splitlines()
+    return one.returncode, out.decode(), [json.loads(line) for line in lines if line.startswith("{")]

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from consumers import broker as kafka_clients
+from consumers.errors import TooManyRejects, TopicsUnfit
+from consumers.sink import SinkUnavailable
+from schemas import metrics as names
+from schemas import topics, wire
+
+from .delivery import Kafka, Memory, Running, create, event, own_topics, running, until, until_committed
+
+
+@pytest.fixture
+async def kafka(broker: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kafka]:
+    async with own_topics(broker.bootstrap_servers, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture
+async def memory() -> Memory:
+    return Memory()
+
+
+def number(one: Running, name: str) -> float:
+    families = text_string_to_metric_families(one.metrics.text().decode())
+    return sum(
+        sample.value for family in families for sample in family.samples if sample.name in (name, name + "_total")
+    )
+
+
+def headers(record: Any) -> dict[str, bytes]:
+    assert len(dict(record.headers)) == len(record.headers), "each header once"
+    return dict(record.headers)
+
+
+async def test_everything_arrives_once_in_order_and_is_committed(kafka: Kafka, memory: Memory) -> None:
+    events = [event(number % 50, f"{number:05}") for number in range(3_000)]
+    await kafka.publish(events[:1_500])
+    async with running(kafka, memory) as one:
+        await kafka.publish(events[1_000:])
+        await until(lambda: len(memory.effects) == 3_000, watched=one)
+        await until_committed(kafka)
+        await until(lambda: one.status.live_lag == 0)
+        assert number(one, names.EVENTS_DONE) == 3_500
+        assert number(one, names.LAG) == 0
+        assert number(one, names.SINK_AVAILABLE) == 1
+    assert sorted(memory.effects) == sorted(one.event_id for one in events)
+    offsets: dict[tuple[str, int], int] = {}
+    for delivery in memory.deliveries:
+        place = delivery.topic, delivery.partition
+        assert delivery.offset == offsets.get(place, 0)
+        offsets[place] = delivery.offset + 1
+
+
+async def test_a_replay_says_so_and_names_its_original(kafka: Kafka, memory: Memory) -> None:
+    place = {"replay_id": "r-1", "original_topic": "x", "original_partition": "2", "original_offset": "77"}
+    await kafka.publish([event(1)], topics.replay("memory"), **place)
+    await kafka.publish([event(2)], topics.replay("memory"), original_partition="?")
+    await kafka.publish([event(3)])
+    async with running(kafka, memory) as one:
+        await until(lambda: len(memory.effects) == 3, watched=one)
+        await until_committed(kafka, topic=topics.replay("memory"))
+    found = {one.event.record_id: (one.replay_id, one.original) for one in memory.deliveries}
+    assert found == {"1": ("r-1", (2, 77)), "2": ("", None), "3": (None, None)}
+
+
+async def test_a_sink_that_is_away_for_long_costs_neither_events_nor_membership(
+    kafka: Kafka, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_clients, "MAX_POLL_S", 3.0)
+    memory.away = SinkUnavailable("away")
+    async with running(kafka, memory, max_events=100) as one:
+        await until(lambda: one.status.joined, watched=one)
+        joins = one.consumer._tenure.number
+        await kafka.publish(event(number) for number in range(1_000))
+        await until(lambda: memory.calls > 2, watched=one)
+        assert one.status.reasons_not_ready() == ["sink-unavailable"]
+        with pytest.raises(TimeoutError):  # longer than aiokafka lets a member be that does not poll
+            await until(lambda: not one.status.joined, 7.0, one)
+        assert await kafka.committed("memory") == {}
+        assert number(one, names.SINK_AVAILABLE) == 0
+        assert one.status.live_lag == 1_000
+        memory.away = None
+        await until(lambda: len(memory.effects) == 1_000, watched=one)
+        await until_committed(kafka)
+        assert one.consumer._tenure.number == joins
+    assert len(memory.deliveries) == 1_000
+
+
+async def test_the_time_that_a_destination_asks_for_is_kept(kafka: Kafka, memory: Memory) -> None:
+    memory.away = SinkUnavailable("asks", retry_after_s=1.5)
+    await kafka.publish([event(1)])
+    async with running(kafka, memory) as one:
+        await until(lambda: memory.calls == 1, watched=one)
+        began = asyncio.get_running_loop().time()
+        memory.away = None
+        await until(lambda: memory.effects, watched=one)
+        assert 1.4 < asyncio.get_running_loop().time() - began < 4
+
+
+async def test_a_rejected_event_becomes_a_dead_letter_and_the_others_go_on(kafka: Kafka, memory: Memory) -> None:
+    memory.bad = lambda event: event.record_id == "13"
+    events = [event(number) for number in range(30)]
+    await kafka.publish(events)
+    async with running(kafka, memory) as one:
+        (letter,) = await kafka.read(topics.dead_letter("memory"), 1)
+        await until_committed(kafka)
+        assert number(one, names.DEAD_LETTERS) == 1
+        assert number(one, names.EVENTS_DONE) == 29
+    assert len(memory.effects) == 29
+    originals = {record.key: record for record in await kafka.read(topics.DIAL_RESULTS, 30)}
+    original = originals[b"demo:13"]
+    assert (letter.key, letter.value, letter.timestamp) == (original.key, original.value, original.timestamp)
+    assert headers(letter) == headers(original) | {
+        "reason": b"too-bad",
+        "consumer": b"memory",
+        "attempts": b"1",
+        "version": b"1.2.3",
+        "original-topic": topics.DIAL_RESULTS.encode(),
+        "original-partition": str(original.partition).encode(),
+        "original-offset": str(original.offset).encode(),
+    }
+
+
+async def test_a_rejected_replay_keeps_the_place_of_its_original(kafka: Kafka, memory: Memory) -> None:
+    memory.bad = lambda _: True
+    place = {"replay_id": "r-1", "original_topic": "dial-results", "original_partition": "2", "original_offset": "77"}
+    await kafka.publish([event(1)], topics.replay("memory"), reason="an-older-one", **place)
+    async with running(kafka, memory):
+        (letter,) = await kafka.read(topics.dead_letter("memory"), 1)
+    assert headers(letter)["original-offset"] == b"77"
+    assert headers(letter)["replay-id"] == b"r-1"
+    assert headers(letter)["reason"] == b"too-bad"
+
+
+async def test_what_cannot_be_decoded_becomes_a_dead_letter(kafka: Kafka, memory: Memory) -> None:
+    deep = wire.encode(event(2)).value.replace(b'"text":""', b'"text":%b%b' % (b"[" * 5_000, b"]" * 5_000))
+    undecodable = {"not-json": b"\xff\x00{", "not-an-event": b'{"eventId":"x"}', "empty": None, "too-deep": deep}
+    for value in undecodable.values():
+        await kafka.publish_as_other_clients_may(value, 1_700_000_000_000, [("a", b"b")])
+    await kafka.publish([event(1)])
+    async with running(kafka, memory) as one:
+        letters = await kafka.read(topics.dead_letter("memory"), 4)
+        await until(lambda: memory.effects, watched=one)
+        await until_committed(kafka)
+    assert {headers(letter)["reason"].decode(): letter.value for letter in letters} == undecodable
+    assert all(headers(letter)["a"] == b"b" and letter.timestamp == 1_700_000_000_000 for letter in letters)
+
+
+async def test_a_bad_deploy_pours_nothing_into_the_dead_letters(kafka: Kafka, memory: Memory) -> None:
+    memory.bad = lambda event: int(event.record_id) >= 100
+    await kafka.publish_events_in_one_partition(100)
+    await kafka.publish_events_in_one_partition(50, first=100)
+    async with running(kafka, memory, reject_limit=20, max_events=10) as one:
+        with pytest.raises(TooManyRejects) as stopped:
+            await asyncio.wait_for(asyncio.shield(one.task), 30)
+    assert stopped.value.exit_code == 78
+    assert await kafka.committed("memory") == {(topics.DIAL_RESULTS, 0): 100}
+    assert await kafka.ends(topics.dead_letter("memory")) == {}
+    memory.bad = lambda _: False
+    async with running(kafka, memory) as one:
+        await until(lambda: len(memory.effects) == 150, watched=one)
+
+
+async def test_scattered_rejects_never_add_up_to_the_limit(kafka: Kafka, memory: Memory) -> None:
+    memory.bad = lambda event: int(event.record_id) % 2 == 0
+    await kafka.publish_events_in_one_partition(60)
+    async with running(kafka, memory, reject_limit=3) as one:
+        assert len(await kafka.read(topics.dead_letter("memory"), 30)) == 30
+        await until(lambda: len(memory.effects) == 30, watched=one)
+        await until_committed(kafka)
+
+
+async def test_a_bug_in_the_sink_ends_the_process_without_a_commit(kafka: Kafka, memory: Memory) -> None:
+    memory.bug = KeyError("a bug")
+    await kafka.publish([event(1)])
+    async with running(kafka, memory) as one:
+        with pytest.raises(KeyError, match="a bug"):
+            await asyncio.wait_for(asyncio.shield(one.task), 30)
+    assert await kafka.committed("memory") == {}
+
+
+async def test_two_members_share_and_one_takes_over_from_the_other(kafka: Kafka, memory: Memory) -> None:
+    live = [event(number) for number in range(300)]
+    async with running(kafka, memory) as first:
+        await kafka.publish(live[:100])
+        async with running(kafka, memory) as second:
+            await until(lambda: first.status.joined and second.status.joined, watched=first)
+            shares = [{tuple(p) for p in one.consumer._fetcher._consumer.assignment()} for one in (first, second)]  # type: ignore[union-attr]
+            await kafka.publish(live[100:200])
+            await until(lambda: len(memory.effects) == 200, watched=second)
+        await kafka.publish(live[200:])
+        await until(lambda: len(memory.effects) == 300, watched=first)
+        await until_committed(kafka)
+    assert sorted(memory.effects) == sorted(one.event_id for one in live)
+    for share in shares:
+        assert {place for topic, place in share if topic == topics.DIAL_RESULTS} == {
+            place for topic, place in share if topic != topics.DIAL_RESULTS
+        }
+    assert all(shares)
+    assert not shares[0] & shares[1]
+
+
+async def test_a_rebalance_does_not_wait_for_a_sink_that_is_away(kafka: Kafka, memory: Memory) -> None:
+    memory.away = SinkUnavailable("away", retry_after_s=600)
+    healthy = Memory()
+    await kafka.publish(event(number) for number in range(100))
+    async with running(kafka, memory) as first:
+        await until(lambda: memory.calls == 1, watched=first)
+        async with running(kafka, healthy) as second:
+            await until(lambda: second.status.joined and healthy.effects, 15, second)
+        first.stop.set()
+        await asyncio.wait_for(first.task, 5)
+    async with running(kafka, healthy) as third:
+        await until(lambda: len(healthy.effects) == 100, watched=third)
+
+
+async def test_a_rebalance_waits_for_the_write_in_progress_and_its_commit(kafka: Kafka, memory: Memory) -> None:
+    memory.gate.clear()
+    await kafka.publish(event(number) for number in range(100))
+    async with running(kafka, memory) as first:
+        await asyncio.wait_for(memory.waiting.wait(), 30)
+        written = first.consumer._buffer
+        async with running(kafka, Memory()) as second:
+            await until(lambda: not first.status.joined, watched=first)
+            assert written.room, "what waits is let go"
+            assert not second.status.joined
+            memory.gate.set()
+            await until(lambda: second.status.joined and first.status.joined, watched=first)
+            assert sum((await kafka.committed("memory")).values()) >= len(memory.effects) > 0
+
+
+async def test_a_clean_stop_finishes_the_write_and_commits_it(kafka: Kafka, memory: Memory) -> None:
+    memory.gate.clear()
+    await kafka.publish(event(number) for number in range(10))
+    async with running(kafka, memory) as one:
+        await asyncio.wait_for(memory.waiting.wait(), 30)
+        one.stop.set()
+        await until(lambda: one.status.stopping)
+        memory.gate.set()
+        await asyncio.wait_for(one.task, 10)
+    assert sum((await kafka.committed("memory")).values()) == len(memory.deliveries)
+
+
+async def test_a_stop_does_not_wait_for_ever_for_a_write_and_does_not_commit_it(kafka: Kafka, memory: Memory) -> None:
+    memory.gate.clear()
+    await kafka.publish([event(1)])
+    async with running(kafka, memory, stop_grace_s=0.5) as one:
+        await asyncio.wait_for(memory.waiting.wait(), 30)
+        one.stop.set()
+        await asyncio.wait_for(one.task, 10)
+    assert await kafka.committed("memory") == {}
+
+
+async def test_a_large_record_is_no_obstacle(kafka: Kafka, memory: Memory) -> None:
+    await kafka.publish([event(1, "x" * 1_900_000), event(1, "small"), event(1, "y" * 1_500_000)])
+    async with running(kafka, memory) as one:
+        await until(lambda: len(memory.effects) == 3, watched=one)
+
+
+async def test_a_missing_topic_is_said_and_not_made(
+    broker: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "DIAL_RESULTS", "dial-results-nowhere")
+    one = Running(Kafka(broker.bootstrap_servers, None), memory)  # type: ignore[arg-type]
+    with pytest.raises(
+        TopicsUnfit, match=r"dial-results-nowhere, .*replay, .*dead-letter; `dial-results topics apply`"
+    ):
+        await asyncio.wait_for(one.task, 30)
+
+
+async def test_replays_need_as_many_partitions_as_live_results(
+    broker: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with own_topics(broker.bootstrap_servers, monkeypatch, "other") as kafka:
+        await create(broker.bootstrap_servers, topics.dead_letter("memory"))
+        await kafka.create_topic(topics.replay("memory"), partitions=1)
+        one = Running(kafka, memory)
+        with pytest.raises(TopicsUnfit, match=r"3 partitions and .* 1"):
+            await asyncio.wait_for(one.task, 30)
