@@ -7,12 +7,14 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import structlog
 
 from receiver.access_log import AccessLog
 from receiver.body import BodyLimits
 from receiver.callbacks import Callbacks
 from receiver.counts import Counts
+from receiver.fast_lane import missing_attributes
 from receiver.health import Health
 from receiver.journal import Disk, Journal, JournalFailed
 from receiver.metrics import Metrics
@@ -53,7 +55,10 @@ class Receiver:
             self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap
         )
         self._server = Server(
-            self.callbacks.receive_callback, on_error=self.callbacks.on_error, keepalive_s=settings.keepalive_s
+            self.callbacks.receive_callback,
+            on_error=self.callbacks.on_error,
+            keepalive_s=settings.keepalive_s,
+            fast=self.callbacks if _fast_lane_fits(settings) else None,
         )
         metrics = Metrics(self.counts, self.journal, self.tokens, window, settings.journal_quota_bytes)
         health = Health(self.journal, metrics, self._server)
@@ -114,3 +119,11 @@ class Receiver:
     async def _fail_with_the_journal(self) -> None:
         await self.journal.failed.wait()
         raise JournalFailed("the disk reported an error")
+
+
+def _fast_lane_fits(settings: ReceiverSettings) -> bool:
+    """Tell whether the fast lane is wanted, and fits the installed aiohttp; say so where it does not."""
+    missing = missing_attributes()
+    if missing:
+        log.warning("fast_lane_off", aiohttp=aiohttp.__version__, missing=missing, consequence="slower, not less safe")
+    return settings.fast_lane and not missing

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from receiver.answers import ACKNOWLEDGED, BUG, Answer, answer_for
 from receiver.body import read_body
-from receiver.errors import NotFound, Overloaded, Refused
+from receiver.errors import BodyTooLarge, NotFound, Overloaded, Refused
 from receiver.journal import JournalError
 
 if TYPE_CHECKING:
@@ -73,6 +73,34 @@ class Callbacks:
         finally:
             self.in_flight -= 1
         return self.settle(call, None)
+
+    def begin(self, method: str, path: str) -> Call | None:
+        """Return the callback that this request begins: the fast lane's. None: the ordinary lane has to answer."""
+        token = self._tokens.match(method, path)
+        if token is None or self.in_flight >= self._in_flight_cap:
+            return None
+        call = Call(self._clock())
+        call.token = token
+        token.last_seen_s = time.time()
+        return call
+
+    def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
+        """Give the body to the journal; `done` gets ACKNOWLEDGED once it is on disk, else the refusal. Once, always."""
+        self.in_flight += 1
+        call.body_bytes = len(body)
+
+        def settled(outcome: int | JournalError | Refused) -> None:
+            self.in_flight -= 1
+            done(self.settle(call, None if isinstance(outcome, int) else outcome))
+
+        if len(body) > self._body_limits.cap_bytes:
+            settled(BodyTooLarge())
+            return
+        try:
+            merchant = call.token.merchant if call.token else ""
+            self._journal.append_nowait(merchant, body, time.time_ns() // 1_000_000, settled)
+        except JournalError as error:
+            settled(error)
 
     def settle(self, call: Call, error: Refused | JournalError | None) -> Answer:
         """Count what became of a callback, log it, and return its answer; `error` None means: it is on disk."""

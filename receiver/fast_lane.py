@@ -12,9 +12,13 @@ the receiver runs on the ordinary lane alone and says so.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp import HttpVersion11, hdrs, web, web_protocol
+from aiohttp import HttpVersion11, hdrs
+from aiohttp.web_protocol import RequestHandler
+
+from receiver.answers import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,89 +26,56 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
-_PROTOCOL_ATTRIBUTES = frozenset(
+    from receiver.answers import Answer
+    from receiver.callbacks import Call
+
+_ATTRIBUTES = frozenset(
     {
-        "_parser",  # replaced by `_PlainCallbacks`
+        "_parser",  # replaced by `FastLane`
         "_waiter",  # set and not done: the connection is idle
         "_messages",  # what the ordinary lane has still to handle
         "_manager",  # counts requests
         "_request_count",
-        "_close",  # the server is shutting down: it wants no further request
-        "_force_close",
         "_next_keepalive_close_time",  # moved when a callback arrives: a pending answer is not idleness
         "_keepalive_timeout",
     }
 )
-_SERVER_ATTRIBUTES = frozenset({"_loop", "_kwargs"})  # what `web.Server.__call__` makes a connection of
-
-Message = tuple["RawRequestMessage", "StreamReader"]
 
 
-class Lane(Protocol):
-    """What the receiver does with a plain callback; both lanes share it."""
+class Callbacks(Protocol):
+    """What both lanes share."""
 
-    def match(self, message: RawRequestMessage, transport: asyncio.Transport | None) -> object | None:
-        """Return whose callback this is, or None to let the ordinary lane answer."""
+    def begin(self, method: str, path: str) -> Call | None:
+        """Return the callback that this request begins, or None: the ordinary lane answers."""
 
-    def submit(self, who: object, body: bytes, answer: Callable[[bytes], None]) -> None:
-        """Store the body; call `answer` with the whole HTTP response, now or when it is on disk."""
+    def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
+        """Store the body; `done` is called once, now or when it is on disk."""
 
 
 def missing_attributes() -> list[str]:
-    """Name the private attributes of aiohttp that this file uses and that this version has not."""
-    inherited = {name for kind in web_protocol.RequestHandler.__mro__ for name in getattr(kind, "__slots__", ())}
-    server = web.Server(_no_handler)
-    return sorted(
-        (_PROTOCOL_ATTRIBUTES - inherited) | {name for name in _SERVER_ATTRIBUTES if not hasattr(server, name)}
-    )
+    """Name the private attributes of aiohttp that this file uses and that the installed version has not."""
+    there = {name for kind in RequestHandler.__mro__ for name in getattr(kind, "__slots__", ())}
+    return sorted(_ATTRIBUTES - there)
 
 
-async def _no_handler(_request: web.BaseRequest) -> web.StreamResponse:
-    raise web.HTTPNotFound
-
-
-class FastLaneServer(web.Server):
-    """aiohttp's server, whose connections have a fast lane."""
-
-    def __init__(self, handler: Any, *, lane: Lane, **kwargs: Any) -> None:  # noqa: ANN401  # as aiohttp has it
-        super().__init__(handler, **kwargs)
-        self._lane = lane
-
-    def __call__(self) -> web_protocol.RequestHandler:
-        """Make a connection's protocol."""
-        return _Connection(self, self._lane, loop=self._loop, **self._kwargs)
-
-
-class _Connection(web_protocol.RequestHandler):
-    __slots__ = ("_fast",)
-
-    def __init__(self, manager: web.Server, lane: Lane, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(manager, **kwargs)
-        self._fast = _PlainCallbacks(self._parser, self, lane)
-        self._parser = self._fast  # type: ignore[assignment]  # it delegates all but `feed_data`
-
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's signature
-        """Wait for the answer that is under way, then close as aiohttp does."""
-        await self._fast.answered(timeout)
-        await super().shutdown(timeout)
-
-
-class _PlainCallbacks:
+class FastLane:
     """Stands at the place of a connection's parser and takes plain callbacks out of what it yields."""
 
-    def __init__(self, parser: Any, connection: _Connection, lane: Lane) -> None:  # noqa: ANN401
-        self._parser = parser
-        self._feed = parser.feed_data
+    def __init__(self, connection: Any, callbacks: Callbacks, draining: Callable[[], bool]) -> None:  # noqa: ANN401  # RequestHandler, with its private attributes
+        self._parser = connection._parser
+        self._feed = self._parser.feed_data
         self._connection = connection
-        self._lane = lane
+        self._callbacks = callbacks
+        self._draining = draining
         self._pending = False
-        self._held: list[Message] = []  # came while an answer was pending; the parser stops at 32 unconsumed messages
+        self._held: list[tuple[RawRequestMessage, StreamReader]] = []  # at most 32: then the parser stops by itself
         self._idle: asyncio.Future[None] | None = None
+        connection._parser = self
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._parser, name)  # everything but feeding is the parser's own
 
-    def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
+    def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
         """Parse; keep what is a plain callback; hand on the rest, in order."""
         messages, upgraded, tail = self._feed(data)
         if self._pending:
@@ -115,15 +86,16 @@ class _PlainCallbacks:
         return messages, upgraded, tail
 
     def _takes(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        connection = self._connection
-        waiter = connection._waiter  # noqa: SLF001
-        if waiter is None or waiter.done() or connection._messages or not _plain(message, payload):  # noqa: SLF001
+        waiter = self._connection._waiter
+        if waiter is None or waiter.done() or self._connection._messages:
+            return False  # not idle
+        if self._draining() or not _plain(message, payload):
             return False
-        who = self._lane.match(message, connection.transport)
-        if who is None:
+        call = self._callbacks.begin(message.method, message.path)
+        if call is None:
             return False
         self._accept()
-        self._lane.submit(who, payload.read_nowait(), self._answer)
+        self._callbacks.store(call, payload.read_nowait(), self._answer)
         return True
 
     def _accept(self) -> None:
@@ -131,15 +103,18 @@ class _PlainCallbacks:
         connection = self._connection
         self._pending = True
         self._parser.message_consumed()
-        connection._request_count += 1  # noqa: SLF001
-        connection._manager.requests_count += 1  # type: ignore[union-attr]  # noqa: SLF001  # set while connected
-        connection._next_keepalive_close_time = connection._loop.time() + connection._keepalive_timeout  # noqa: SLF001
+        connection._request_count += 1
+        connection._manager.requests_count += 1
+        connection._next_keepalive_close_time = connection._loop.time() + connection._keepalive_timeout
 
-    def _answer(self, response: bytes) -> None:
+    def _answer(self, answer: Answer) -> None:
         self._pending = False
         connection = self._connection
         if connection.transport is not None:
-            connection.transport.write(response)
+            close = answer.closes or self._draining()
+            connection.transport.write(render(answer, time.time(), close=close))
+            if close:
+                connection.force_close()
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
         if self._held:
@@ -148,15 +123,15 @@ class _PlainCallbacks:
     def _release(self) -> None:
         """Give what was held to the ordinary lane."""
         connection = self._connection
-        connection._messages.extend(self._held)  # noqa: SLF001
-        connection._request_count += len(self._held)  # noqa: SLF001
+        connection._messages.extend(self._held)
+        connection._request_count += len(self._held)
         self._held.clear()
-        waiter = connection._waiter  # noqa: SLF001
+        waiter = connection._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     async def answered(self, timeout_s: float | None) -> None:
-        """Wait until no answer is pending, at most `timeout_s`."""
+        """Return when no answer is pending any more, after `timeout_s` at most."""
         if self._pending:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=timeout_s)
@@ -167,6 +142,7 @@ def _plain(message: RawRequestMessage, payload: StreamReader) -> bool:
     return (
         message.method == hdrs.METH_POST
         and payload.is_eof()
+        and payload.exception() is None
         and message.version == HttpVersion11
         and not message.should_close
         and not message.upgrade

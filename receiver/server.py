@@ -12,10 +12,13 @@ from aiohttp import HttpVersion11, hdrs, http_parser, web
 from aiohttp.web_protocol import RequestHandler
 
 from receiver.answers import BAD_REQUEST, BUG, Answer, render
+from receiver.fast_lane import FastLane
 from receiver.quiet import where
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from receiver.fast_lane import Callbacks as FastLaneCallbacks
 
 log = structlog.get_logger()
 
@@ -64,11 +67,24 @@ class AnswerResponse(web.StreamResponse):
 class Connection(RequestHandler):
     """One connection. What aiohttp would answer by itself, with the request line in it, we answer."""
 
-    __slots__ = ("_on_error",)
+    __slots__ = ("_lane", "_on_error")
 
-    def __init__(self, manager: Server, on_error: Callable[[Answer], None], **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        manager: Server,
+        on_error: Callable[[Answer], None],
+        callbacks: FastLaneCallbacks | None,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(manager, **options)
         self._on_error = on_error
+        self._lane = FastLane(self, callbacks, lambda: manager.draining) if callbacks else None
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's own signature
+        """Wait for an answer that is under way on the fast lane, then close as aiohttp does."""
+        if self._lane is not None:
+            await self._lane.answered(timeout)
+        await super().shutdown(timeout)
 
     def handle_error(
         self,
@@ -96,12 +112,14 @@ class Server(web.Server):
         *,
         on_error: Callable[[Answer], None],
         keepalive_s: float,
+        fast: FastLaneCallbacks | None = None,
     ) -> None:
         """Raises NoFastParserError."""
         if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
             raise NoFastParserError(NoFastParserError.__doc__)
         self._answer = handler
         self._on_error = on_error
+        self._fast = fast
         self._open = 0
         self._empty = asyncio.Event()
         self.draining = False
@@ -120,7 +138,7 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Make a connection's protocol."""
-        return Connection(self, self._on_error, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(self, self._on_error, self._fast, loop=asyncio.get_running_loop(), **self._options)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         answer = await self._answer(request)

@@ -34,6 +34,7 @@ class ReceiverSettings(BaseSettings):
     # Above the 60 s of the usual proxies, so that the proxy closes first and meets no half-closed connection.
     keepalive_s: float = Field(75.0, gt=0, description="an idle connection is closed after this")
     stop_grace_s: float = Field(5.0, ge=0, description="on stop, time to go on publishing; the rest stays journaled")
+    fast_lane: bool = Field(True, description="take plain callbacks straight from aiohttp's parser to the journal")
     access_log: Literal["all", "refused"] = Field("refused", description="which requests get a log line of their own")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
