@@ -84,7 +84,7 @@ def _moment(value: Any, timezone: tzinfo) -> datetime | None:  # noqa: ANN401
             return (moment if moment.tzinfo else moment.replace(tzinfo=timezone)).astimezone(UTC)
         number = _number(value)
         return None if number is None else _since_1970(number)
-    except (ValueError, OverflowError):
+    except (ValueError, ArithmeticError):  # OverflowError, and decimal's own
         return None
 
 

@@ -96,7 +96,7 @@ def _wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, fl
         wrk,
         "-t1",
         f"-c{connections}",
-        f"-d{seconds}s",
+        f"-d{seconds:g}s",
         "-s",
         str(HERE / "post.lua"),
         url,
