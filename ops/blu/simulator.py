@@ -88,7 +88,7 @@ class Simulator:
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._manner.concurrency),
+            connector=aiohttp.TCPConnector(limit=0),  # the semaphore bounds, so that waiting for it is in no latency
             timeout=aiohttp.ClientTimeout(total=self._manner.timeout_s),
             headers={"Content-type": CONTENT_TYPE},
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),  # Blu documents no other header

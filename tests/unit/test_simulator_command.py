@@ -78,6 +78,13 @@ async def test_an_up_that_has_ended_is_none(tmp_path: Path) -> None:
     assert "has ended" in err
 
 
+async def test_an_up_that_runs_is_read_further(tmp_path: Path) -> None:
+    up_json(tmp_path, {"receiver": os.getpid()})
+    code, _, err = await simulate("--data", f"{tmp_path}")
+    assert code == 1
+    assert "merchants.toml" in err
+
+
 async def test_a_plain_posting_run_tells_what_was_answered(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     async with receiver(503, 200) as (url, _):
