@@ -1,0 +1,13 @@
+"""Results into a Delta Lake table: one row an event, no name and no number in it. See docs/analytics.md."""
+
+from __future__ import annotations
+
+from consumers.sink import Batching
+
+from .settings import Settings
+from .sink import AnalyticsSink, connect, event_ids
+
+# A commit makes a file for each day it touches: few large ones read faster, and a second's delay hurts no dashboard.
+BATCHING = Batching(max_events=20_000, linger_s=1.0)
+
+__all__ = ["BATCHING", "AnalyticsSink", "Settings", "connect", "event_ids"]

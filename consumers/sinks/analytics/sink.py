@@ -1,0 +1,98 @@
+"""The sink itself: one batch at a time in a thread, and never half of one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+from deltalake.exceptions import DeltaError
+
+from consumers.sink import SinkUnavailable
+
+from .lake import Lake
+from .writing import Writing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from consumers.sink import Delivery
+    from schemas.merchants import Merchant
+
+    from .settings import Settings
+
+
+class AnalyticsSink:
+    """Writes results into a Delta table (`consumers.sink.Sink`)."""
+
+    def __init__(self, writing: Writing, timeout_s: float) -> None:
+        self._writing = writing
+        self._timeout_s = timeout_s
+        self._lock = asyncio.Lock()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def write(self, deliveries: Sequence[Delivery]) -> None:
+        """Make every event a row, once. Cancelled, it still ends what it began before the next one begins.
+
+        Raises:
+            SinkUnavailable: the storage is away, or others write the same.
+        """
+        if not deliveries:
+            return
+        task = asyncio.create_task(self._write(deliveries))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.shield(task)
+        except (DeltaError, OSError) as error:  # TimeoutError is an OSError
+            raise SinkUnavailable(type(error).__name__) from error
+
+    async def close(self) -> None:
+        """Wait for what was cancelled and still runs, within the time of one write."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._timeout_s)
+
+    async def _write(self, deliveries: Sequence[Delivery]) -> None:
+        async with self._lock:
+            await asyncio.to_thread(self._writing.write, deliveries)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        with suppress(asyncio.CancelledError):
+            task.exception()  # seen: whoever was cancelled does not ask for it any more
+
+
+@asynccontextmanager
+async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> AsyncIterator[AnalyticsSink]:
+    """Open the table; make it where there is none.
+
+    Raises:
+        SinkUnavailable: the storage is away.
+    """
+    sink = AnalyticsSink(Writing(await _open(settings), settings, merchants), settings.write_timeout_s)
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+async def event_ids(settings: Settings) -> list[str]:
+    """Return the event id of every row.
+
+    Raises:
+        SinkUnavailable: the storage is away.
+    """
+    lake = await _open(settings)
+    try:
+        return await asyncio.to_thread(lake.event_ids)
+    except (DeltaError, OSError) as error:
+        raise SinkUnavailable(type(error).__name__) from error
+
+
+async def _open(settings: Settings) -> Lake:
+    try:
+        async with asyncio.timeout(settings.write_timeout_s):
+            return await asyncio.to_thread(Lake, settings)
+    except (DeltaError, OSError) as error:
+        raise SinkUnavailable(type(error).__name__) from error
