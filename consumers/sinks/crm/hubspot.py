@@ -69,15 +69,21 @@ class HubSpot:
         pauses = [verdict.after_s or 0.0 for verdict in verdicts if isinstance(verdict, Retry)]
         self._quiet_until = max(self._quiet_until, time.monotonic() + max(pauses, default=0.0))
 
+    def _must_wait(self, give_up_at: float) -> Retry | None:
+        now = time.monotonic()
+        if now < self._quiet_until:
+            return Retry("crm-paused", self._quiet_until - now)
+        # The contacts may be somebody else's by now.
+        return Retry("crm-not-sent", 0.0) if now > give_up_at else None
+
     async def _post(self, items: Sequence[Item], give_up_at: float) -> Answer | Retry:
         """Make one call; whatever hides its outcome is a Retry."""
+        if wait := self._must_wait(give_up_at):
+            return wait  # and take nobody's place for it
         body = orjson.dumps({"inputs": [_input(one) for one in items]})
         async with self._at_once, self._window.place():
-            now = time.monotonic()
-            if now < self._quiet_until:
-                return Retry("crm-paused", self._quiet_until - now)
-            if now > give_up_at:
-                return Retry("crm-not-sent", 0.0)  # the contacts may be somebody else's by now
+            if wait := self._must_wait(give_up_at):
+                return wait
             try:
                 async with self._session.post(self._path, data=body, allow_redirects=False) as response:
                     return Answer(response.status, response.headers, await response.read())
