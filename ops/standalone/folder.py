@@ -44,7 +44,8 @@ class DataFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep any other `up` out. Raises FolderInUse; OSError where the folder cannot be made."""
-        (self.path / "logs").mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # names and mobiles lie in here
+        (self.path / "logs").mkdir(exist_ok=True)
         lock = self._take_lock()
         try:
             yield

@@ -60,7 +60,12 @@ def classpath(progress: Callable[[int, int], None] = lambda _done, _all: None) -
     missing = [jar for jar in jars if not _is_good(folder / jar.file_name, jar)]
     if missing:
         _fetch_all(missing, folder, lambda done: progress(len(jars) - len(missing) + done, len(jars)))
-    return os.pathsep.join(str(folder / jar.file_name) for jar in jars)
+    return class_path()
+
+
+def class_path() -> str:
+    """Return the broker's class path, whether or not the jars are there yet."""
+    return os.pathsep.join(str(cache_folder() / jar.file_name) for jar in pinned())
 
 
 def _fetch_all(jars: Iterable[Jar], folder: Path, fetched: Callable[[int], None]) -> None:

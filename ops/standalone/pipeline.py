@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from ops.standalone import jars
 from ops.standalone.kafka import LocalKafka, answers
 from ops.standalone.postgres import LocalPostgres
 from ops.standalone.process import Part
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from ops.standalone.folder import DataFolder
 
 MERCHANT = "demo"
-GROUND = ("kafka", "postgres", "sandbox-crm")  # started at once, before topics and tables can be made
-STOP_ORDER = (*CONSUMERS, "receiver", "sandbox-crm", "kafka", "postgres")
+PARTS = ("kafka", "postgres", "sandbox-crm", "receiver", *CONSUMERS)
 _ROOT = Path(__file__).parents[2]
 _ANSWER = aiohttp.ClientTimeout(total=3)
 
@@ -63,9 +64,9 @@ class Pipeline:
             "postgres_dsn": self.postgres.dsn,
             "analytics_uri": self.analytics_uri,
             "crm_url": self.url("sandbox-crm"),
-            "topics": [spec.name for spec in topic_specs(1)],
+            "topics": {spec.name: spec.partitions for spec in topic_specs(1)},
             "pids": dict(pids),
-            "logs": {name: str(self.folder.log(name)) for name in STOP_ORDER},
+            "logs": {name: str(self.folder.log(name)) for name in PARTS},
             "java": self.kafka.java,
             "kafka_classpath": self.kafka.classpath,
         }
@@ -100,7 +101,7 @@ class Pipeline:
             "RECEIVER_JOURNAL_DIR": str(self.folder.path / "journal"),
             **self._to_kafka(),
         }
-        return self._python("receiver", ("receiver",), environment, f"{self.url('receiver-admin')}/readyz")
+        return self._python("receiver", ("receiver",), environment, f"{self.url('receiver-admin')}/healthz")
 
     def _consumer(self, name: str) -> Part:
         environment = {
@@ -109,7 +110,7 @@ class Pipeline:
             **self._to_kafka(),
             **self._to_sink(name),
         }
-        return self._python(name, ("consumers", name), environment, f"{self.url(f'{name}-admin')}/readyz")
+        return self._python(name, ("consumers", name), environment, f"{self.url(f'{name}-admin')}/healthz")
 
     def _to_kafka(self) -> dict[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
@@ -133,19 +134,29 @@ class Pipeline:
         return Part(name, command, self.folder.log(name), _answers_200(ready_url), environment, folder=_ROOT)
 
 
-def prepare(folder: DataFolder, fixed_ports: Mapping[str, int], classpath: str) -> Pipeline:
-    """Choose ports and secrets, or take those of the last run; make the merchant's token. Blocks."""
+def prepare(folder: DataFolder, fixed_ports: Mapping[str, int]) -> Pipeline:
+    """Choose ports and secrets, or take those of the last run; make the merchant's token. Blocks.
+
+    Raises:
+        MerchantsFileError: the merchants' file of an earlier run was made unreadable.
+        OSError: the folder cannot be written, or no port is free.
+    """
     ports, secrets = folder.ports(fixed_ports), folder.secrets()
-    if "token" not in secrets or not _knows_merchant(folder):
+    if not _may_post(folder, secrets.get("token", "")):
         secrets = {**secrets, "token": new_token(folder.merchants_file, MERCHANT)}
         folder.keep_secret("token", secrets["token"])
-    kafka = LocalKafka(folder.path / "kafka", ports["kafka"], ports["kafka-controller"], classpath)
+    kafka = LocalKafka(folder.path / "kafka", ports["kafka"], ports["kafka-controller"], jars.class_path())
     postgres = LocalPostgres(folder.path / "postgres", ports["postgres"], secrets["postgres_password"])
     return Pipeline(folder, ports, secrets, kafka, postgres, secrets["token"])
 
 
-def _knows_merchant(folder: DataFolder) -> bool:
-    return folder.merchants_file.exists() and MERCHANT in load_merchants(folder.merchants_file)
+def _may_post(folder: DataFolder, token: str) -> bool:
+    """Tell whether the token of the last run is still in the merchants' file."""
+    if not (token and folder.merchants_file.exists()):
+        return False
+    merchant = load_merchants(folder.merchants_file).get(MERCHANT)
+    sha256 = hashlib.sha256(token.encode()).hexdigest()
+    return merchant is not None and any(known.sha256 == sha256 for known in merchant.tokens)
 
 
 def _answers_200(url: str) -> Callable[[], Awaitable[bool]]:

@@ -44,13 +44,18 @@ async def spawn(part: Part) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *part.command,
             cwd=part.folder,
-            env={**os.environ, **part.environment},
+            env={**_own_environment(), **part.environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C in the terminal is for `up` alone, which stops all in order
             preexec_fn=_ends_with(os.getpid(), part.stop_signal),
         )
+
+
+def _own_environment() -> dict[str, str]:
+    """Leave out how the operator's shell reaches some other Kafka."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}
 
 
 def _ends_with(parent: int, number: signal.Signals) -> Callable[[], None]:

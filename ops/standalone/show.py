@@ -1,8 +1,9 @@
-"""What `up` shows: progress while it starts, the proof's table, the live status."""
+"""What `up` shows: the proof's table, how to go on by hand, and the running numbers."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from rich.live import Live
@@ -12,79 +13,116 @@ from ops.standalone.numbers import consumer_numbers, receiver_numbers
 from ops.standalone.proof import DOCUMENTED_BODY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
+    from ops.standalone.numbers import ConsumerNumbers, ReceiverNumbers
     from ops.standalone.pipeline import Pipeline
     from ops.standalone.proof import Proof
+    from ops.standalone.supervisor import Supervised
 
-_WHERE = {"storage": "PostgreSQL, table dial_result", "analytics": "Delta table", "crm": "sandbox CRM"}
+_WHERE = {"storage": "PostgreSQL", "analytics": "Delta table", "crm": "sandbox CRM"}
 _EVERY_S = 1.0
-_PLAIN_EVERY_S = 10.0
+_PLAIN_EVERY_S = 60.0  # a line where nothing is shown in place; sooner when something changed
+_COLUMNS = ("received", "journaled", "published", "quarantined", "done", "lag", "dead letters")
 
 
 def show_proof(console: Console, pipeline: Pipeline, proof: Proof) -> None:
     """Print what arrived where and how long it took, then how to post by hand."""
-    table = Table(title="Blu's documented callback, from the receiver to every sink", title_justify="left")
-    for title in ("where", "what", "after"):
-        table.add_column(title, justify="right" if title == "after" else "left", no_wrap=True)
+    table = Table("where", "what", title="Blu's documented callback", title_justify="left")
+    table.add_column("after", justify="right")
     table.add_row("receiver", "journaled, answered 200", f"{proof.acknowledged_ms:,.0f} ms")
-    said = "a repeat of what was there: still once" if proof.repeat else "arrived, once"
-    for name, after_ms in proof.arrived_ms.items():
+    place = f"dial-results, partition {proof.place.partition}, offset {proof.place.offset}"
+    table.add_row("Kafka", place, f"{proof.published_ms:,.0f} ms")
+    for name, after_ms in proof.committed_ms.items():
+        said = "a repeat of what it had: still there once" if name in proof.repeats else "there, once"
         table.add_row(_WHERE[name], said, f"{after_ms:,.0f} ms")
     console.print(table)
-    console.print(f"event id      {proof.event_id}", highlight=False)
-    console.print(f"callback URL  {pipeline.callback_url}", highlight=False, soft_wrap=True)
-    curl = f"curl -i -H 'Content-Type: application/json' --data-binary @{DOCUMENTED_BODY} {pipeline.callback_url}"
-    console.print(f"try           {curl}", highlight=False, soft_wrap=True)
-    console.print(f"addresses     {pipeline.folder.up_file}", highlight=False, soft_wrap=True)
+    curl = f"curl -H 'Content-Type: application/json' --data-binary @{DOCUMENTED_BODY} {pipeline.callback_url}"
+    hints = {
+        "event id": proof.event_id,
+        "callback URL": pipeline.callback_url,
+        "try": curl,
+        "for scripts": str(pipeline.folder.up_file),
+    }
+    for name, text in hints.items():
+        console.print(f"{name:<12} {text}", highlight=False, soft_wrap=True, markup=False)
 
 
-async def live_status(console: Console, pipeline: Pipeline) -> None:
+async def live_status(console: Console, pipeline: Pipeline, parts: Mapping[str, Supervised]) -> None:
     """Show the running numbers until cancelled: in place on a terminal, as a line now and then elsewhere."""
     if not console.is_terminal:
-        await _plain_status(console, pipeline)
+        await _plain_status(console, pipeline, parts)
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(await _status_table(pipeline), refresh=True)
+            live.update(_table(*await _numbers(pipeline), parts), refresh=True)
             await asyncio.sleep(_EVERY_S)
 
 
-async def _status_table(pipeline: Pipeline) -> Table:
-    receiver, consumers = await asyncio.gather(receiver_numbers(pipeline), consumer_numbers(pipeline))
-    table = Table(title="since the start of each part (Ctrl-C stops everything)", title_justify="left")
-    table.add_column("part")
-    for title in ("received", "journaled", "published", "done", "waiting", "dead letters"):
+async def _plain_status(console: Console, pipeline: Pipeline, parts: Mapping[str, Supervised]) -> None:
+    said, said_at = "", 0.0
+    while True:
+        line = _line(*await _numbers(pipeline), parts)
+        if line != said and (not said or time.monotonic() - said_at > _PLAIN_EVERY_S or _down(parts)):
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+            said, said_at = line, time.monotonic()
+        await asyncio.sleep(_EVERY_S)
+
+
+async def _numbers(pipeline: Pipeline) -> tuple[ReceiverNumbers | None, dict[str, ConsumerNumbers | None]]:
+    return await asyncio.gather(receiver_numbers(pipeline), consumer_numbers(pipeline))
+
+
+def _table(
+    receiver: ReceiverNumbers | None,
+    consumers: Mapping[str, ConsumerNumbers | None],
+    parts: Mapping[str, Supervised],
+) -> Table:
+    table = Table("part", "pid", title="Since each part's start; Ctrl-C stops everything", title_justify="left")
+    for title in _COLUMNS:
         table.add_column(title, justify="right")
+    rows = {name: [""] * len(_COLUMNS) for name in parts}
     if receiver:
-        counts = (receiver.received, receiver.journaled, receiver.published)
-        table.add_row("receiver", *(f"{count:,}" for count in counts), "", f"{receiver.waiting:,}", "")
-    else:
-        table.add_row("receiver", "is down")
+        rows["receiver"][:4] = _thousands(
+            receiver.received, receiver.journaled, receiver.published, receiver.quarantined
+        )
+        rows["receiver"][5] = f"{receiver.waiting:,}"
     for name, numbers in consumers.items():
-        if numbers is None:
-            table.add_row(name, "is down")
-        else:
-            note = "" if numbers.sink_available else " (its sink is away)"
-            table.add_row(name + note, "", "", "", f"{numbers.done:,}", f"{numbers.lag:,}", f"{numbers.dead_letters:,}")
+        if numbers:
+            rows[name][4:] = _thousands(numbers.done, numbers.lag, numbers.dead_letters)
+    for name, row in rows.items():
+        table.add_row(name, _pid(parts[name]), *row)
     return table
 
 
-async def _plain_status(console: Console, pipeline: Pipeline) -> None:
-    said = ""
-    while True:
-        receiver, consumers = await asyncio.gather(receiver_numbers(pipeline), consumer_numbers(pipeline))
-        line = (
-            f"receiver: received {receiver.received}, journaled {receiver.journaled}, published {receiver.published}"
-            if (receiver)
-            else "receiver: down"
+def _thousands(*numbers: int) -> list[str]:
+    return [f"{number:,}" for number in numbers]
+
+
+def _pid(part: Supervised) -> str:
+    if part.held:
+        return "held down"
+    return "restarting" if part.pid is None else str(part.pid)
+
+
+def _down(parts: Mapping[str, Supervised]) -> list[str]:
+    return [f"{name} {_pid(part)}" for name, part in parts.items() if part.pid is None]
+
+
+def _line(
+    receiver: ReceiverNumbers | None,
+    consumers: Mapping[str, ConsumerNumbers | None],
+    parts: Mapping[str, Supervised],
+) -> str:
+    said = []
+    if receiver:
+        said.append(
+            f"received {receiver.received:,}, journaled {receiver.journaled:,} ({receiver.waiting:,} waiting), "
+            f"published {receiver.published:,}, quarantined {receiver.quarantined:,}"
         )
-        for name, numbers in consumers.items():
-            state = (
-                f"done {numbers.done}, lag {numbers.lag}, dead letters {numbers.dead_letters}" if numbers else "down"
-            )
-            line += f"; {name}: {state}"
-        if line != said:
-            console.print(line, highlight=False, soft_wrap=True)
-            said = line
-        await asyncio.sleep(_PLAIN_EVERY_S)
+    for name, numbers in consumers.items():
+        if numbers:
+            said.append(f"{name}: done {numbers.done:,}, lag {numbers.lag:,}, dead letters {numbers.dead_letters:,}")
+    return "; ".join([*said, *_down(parts)])
