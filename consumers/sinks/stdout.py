@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import orjson
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -67,7 +66,7 @@ class StdoutSink:
         whole = file.read().rpartition(b"\n")
         self._read_to += len(whole[0] + whole[1])
         file.truncate(self._read_to)
-        self._ids.update(orjson.loads(line)["eventId"] for line in whole[0].splitlines())
+        self._ids.update(wire.decode(line).event_id for line in whole[0].splitlines())
 
 
 @asynccontextmanager
@@ -81,4 +80,4 @@ async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> Asyn
 async def event_ids(settings: Settings) -> list[str]:
     """Return the event id of every line."""
     lines = await asyncio.to_thread(settings.path.read_bytes)
-    return [orjson.loads(line)["eventId"] for line in lines.splitlines()]
+    return [wire.decode(line).event_id for line in lines.splitlines()]
