@@ -42,14 +42,18 @@ class Lake:
         self._table = DeltaTable(settings.uri, storage_options=options)
         self._every = settings.compact_every
         self._commits = 0
+        self._committed: dict[str, int] = {}  # of the version read last: asking delta-rs takes 0.2 ms each
 
     def refresh(self) -> None:
         """Read the commits since; whoever decides by what it read must commit before the next refresh."""
+        self._committed.clear()
         self._table.update_incremental()
 
     def committed(self, app_id: str) -> int:
         """Return the first offset that is not in the table yet."""
-        return self._table.transaction_version(app_id) or 0
+        if app_id not in self._committed:
+            self._committed[app_id] = self._table.transaction_version(app_id) or 0
+        return self._committed[app_id]
 
     def append(self, rows: Sequence[tuple[Any, ...]], versions: Mapping[str, int]) -> None:
         """Add rows and transaction versions in one commit; without rows only the versions."""
