@@ -45,8 +45,8 @@ async def lag(bootstrap_servers: str, consumers: Iterable[str] = topics.CONSUMER
 async def _lag(bootstrap_servers: str, group: str) -> int:
     """Ask as a consumer of the group that never joins it."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
-    await consumer.start()
     try:
+        await consumer.start()
         places = [TopicPartition(topics.DIAL_RESULTS, number) for number in range(topics.PARTITIONS)]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)

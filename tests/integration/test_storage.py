@@ -142,6 +142,16 @@ async def test_latest_result_and_contact_history_follow_the_one_rule(settings: S
     ]
 
 
+async def test_of_a_repeat_the_first_receipt_counts_within_a_batch_and_between_two(settings: Settings) -> None:
+    first, again, later = (event(received_ms=RECEIVED_MS + ms) for ms in (0, 1_000, 2_000))
+    assert first.event_id == again.event_id == later.event_id
+    async with connect(settings, {}) as sink:
+        await sink.write(deliveries(first, again))
+        await sink.write(deliveries(later))
+    (row,) = await query(settings, "SELECT received_at FROM dial_result")
+    assert row["received_at"] == first.received_at
+
+
 async def test_task_progress_counts_results_and_contacts(settings: Settings) -> None:
     async with connect(settings, {}) as sink:
         await sink.write(

@@ -36,7 +36,8 @@ class StorageSink:
             SinkUnavailable: the database is away, full, shutting down or read only.
             EventsRejected: PostgreSQL refuses these rows themselves; reasons are `sqlstate-...`.
         """
-        events = {delivery.event.event_id: delivery.event for delivery in deliveries}
+        # Of a repeat the first counts, within a batch as between two: when a result was first received decides order.
+        events = {delivery.event.event_id: delivery.event for delivery in reversed(deliveries)}
         # In the order of their key: two writers of the same rows wait for each other, and never in a circle.
         rows = [row(events[event_id], self._merchants) for event_id in sorted(events)]
         try:
