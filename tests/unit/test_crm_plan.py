@@ -1,4 +1,4 @@
-"""Plan and settling against a model: a log of results, batches cut anew after every failure, a CRM that fails anyhow."""
+"""Plan and settling against a model: a log of results, batches cut anew after each failure, a CRM that fails anyhow."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ START = datetime(2026, 11, 24, tzinfo=UTC)
 
 def one(event: str, contact: str = "demo:1", minute: int = 0, seen: int = 0) -> Item:
     """Make an item; `seen` tells apart the repeats of one result."""
-    return Item(
-        event, contact, Rank(True, START + timedelta(minutes=minute), event), {"event": event, "seen": str(seen)}
-    )
+    rank = Rank(True, START + timedelta(minutes=minute), event)
+    return Item(event, contact, rank, {"event": event, "seen": str(seen)})
 
 
 def test_only_the_newest_of_a_contact_is_sent() -> None:
@@ -115,19 +114,17 @@ class World:
 
 
 minutes = st.integers(0, 5)
-results = st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["demo:1", "demo:2"]), st.integers(0, 1))
+results = st.lists(
+    st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["demo:1", "demo:2"]), st.integers(0, 1)), max_size=12
+)
+whens = st.lists(minutes, min_size=16, max_size=16)
 steps = st.lists(
     st.tuples(st.integers(1, 8), st.lists(st.sampled_from(["good", "lost", "not sent"]), max_size=4), st.booleans()),
     max_size=12,
 )
 
 
-@given(
-    results=st.lists(results, max_size=12),
-    when=st.lists(minutes, min_size=16, max_size=16),
-    steps=steps,
-    data=st.data(),
-)
+@given(results=results, when=whens, steps=steps, data=st.data())
 def test_final_states_are_newest_and_no_event_has_two_effects(results: Any, when: Any, steps: Any, data: Any) -> None:
     events = {f"{name}-{contact}" for name, contact, _ in results}
     minute = dict(zip(sorted(events), when, strict=False))
