@@ -6,7 +6,7 @@ import asyncio
 import base64
 import subprocess
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class LocalKafka:
     port: int
     controller_port: int
     classpath: str
+    identity: str = field(default_factory=lambda: new_identity())  # noqa: PLW0108  # defined below
+    """The cluster's id, given to it when its folder is prepared; `identity_of` reads it back."""
 
     @property
     def bootstrap_servers(self) -> str:
@@ -55,8 +57,7 @@ class LocalKafka:
         self._properties.write_text(self._settings())
         if (self.folder / "data" / "meta.properties").exists():
             return
-        identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(self._properties))
+        tool = ("kafka.tools.StorageTool", "format", "-t", self.identity, "-c", str(self._properties))
         done = subprocess.run(
             (self.java, *_JVM, "-cp", self.classpath, *tool),
             capture_output=True,
@@ -101,6 +102,20 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 """
+
+
+def new_identity() -> str:
+    """Make an id for a new cluster, as Kafka writes them."""
+    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass  # a leading hyphen looks like an option to Kafka's tool
+    return made
+
+
+def identity_of(folder: Path) -> str | None:
+    """Return the id of the cluster whose data is in this folder, None where there is none yet."""
+    properties = folder / "data" / "meta.properties"
+    lines = properties.read_text().splitlines() if properties.exists() else []
+    return next((line.partition("=")[2] for line in lines if line.startswith("cluster.id=")), None)
 
 
 async def answers(bootstrap_servers: str) -> bool:

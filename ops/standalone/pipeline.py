@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ops.standalone import jars
-from ops.standalone.kafka import LocalKafka, answers
+from ops.standalone.kafka import LocalKafka, answers, identity_of, new_identity
 from ops.standalone.postgres import LocalPostgres
 from ops.standalone.process import Part
 from ops.token import new_token
@@ -121,6 +121,8 @@ class Pipeline:
             "analytics": {
                 "ANALYTICS_URI": self.analytics_uri,
                 "ANALYTICS_PSEUDONYM_KEY": self.secrets["pseudonym_key"],
+                # Whoever deletes the folder `kafka` alone begins at offset 0 again; the table has to know.
+                "ANALYTICS_EPOCH": self.kafka.identity,
             },
             "crm": {
                 "CRM_URL": self.url("sandbox-crm"),
@@ -145,7 +147,9 @@ def prepare(folder: DataFolder, fixed_ports: Mapping[str, int]) -> Pipeline:
     if not _may_post(folder, secrets.get("token", "")):
         secrets = {**secrets, "token": new_token(folder.merchants_file, MERCHANT)}
         folder.keep_secret("token", secrets["token"])
-    kafka = LocalKafka(folder.path / "kafka", ports["kafka"], ports["kafka-controller"], jars.class_path())
+    home = folder.path / "kafka"
+    identity = identity_of(home) or new_identity()
+    kafka = LocalKafka(home, ports["kafka"], ports["kafka-controller"], jars.class_path(), identity)
     postgres = LocalPostgres(folder.path / "postgres", ports["postgres"], secrets["postgres_password"])
     return Pipeline(folder, ports, secrets, kafka, postgres, secrets["token"])
 
