@@ -7,7 +7,7 @@ from typing import Self
 import structlog
 
 from receiver.journal.disk import Disk
-from receiver.journal.errors import JournalError, JournalFailed, JournalFull
+from receiver.journal.errors import JournalError, JournalFailed, JournalFull, JournalUnavailable
 from receiver.journal.frame import Entry, JournaledCallback
 from receiver.journal.keeper import Keeper
 from receiver.journal.limits import JournalLimits
@@ -31,6 +31,7 @@ class Journal:
     def __init__(self, store: Store, limits: JournalLimits) -> None:
         """Starts the threads. Use `open`."""
         self._store = store
+        self._waiting_bytes = limits.waiting_bytes
         self._stop_s = limits.commit_budget_s + _STOP_S
         self._reception = Reception(limits.commit_budget_s, limits.waiting_bytes)
         self._keeper = Keeper(store, self._reception.broken)
@@ -73,6 +74,8 @@ class Journal:
         """
         if self._store.full:
             raise JournalFull("no room for another segment")
+        if self._writer.queued_bytes > self._waiting_bytes:  # the disk hangs: late senders have gone, their bodies not
+            raise JournalUnavailable("too many bytes wait for the disk")
         self._writer.put(self._reception.enter(Entry(received_ms, merchant.encode(), body), done))
 
     def read(self, after: int, max_callbacks: int, max_bytes: int) -> list[JournaledCallback]:

@@ -29,6 +29,8 @@ class Writer:
         self._told = told
         self._want_segment = want_segment
         self._queue: deque[Waiting] = deque()
+        self._put_bytes = 0  # written by the event loop alone
+        self._taken_bytes = 0  # written by the writer alone
         self._wake = threading.Lock()  # released to wake the writer: a tenth of what a Condition costs
         self._wake.acquire()
         self._awake = False
@@ -40,8 +42,14 @@ class Writer:
 
     def put(self, waiting: Waiting) -> None:
         """Called by one thread only, the event loop's."""
+        self._put_bytes += len(waiting.entry.body)
         self._queue.append(waiting)
         self._nudge()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bodies that are still held here, those whose senders were turned away meanwhile included."""
+        return self._put_bytes - self._taken_bytes
 
     def stop(self, timeout_s: float) -> bool:
         """Commit what waits, then end. Return whether that was done in time. Blocks."""
@@ -82,6 +90,7 @@ class Writer:
         room = self._group_bytes
         while self._queue and room > 0:
             waiting = self._queue.popleft()
+            self._taken_bytes += len(waiting.entry.body)
             if waiting.done is not None:
                 group.append(waiting)
                 room -= len(waiting.entry.body)

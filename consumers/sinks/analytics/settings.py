@@ -17,6 +17,5 @@ class Settings(BaseSettings):
     storage_options: dict[str, str] = Field(
         default={}, description="what delta-rs needs to reach the storage", repr=False
     )
-    linger_s: float = Field(1.0, ge=0, description="how long a batch is gathered")
     compact_every: int = Field(20, ge=1, description="commits between two compactions")
     write_timeout_s: float = Field(120.0, gt=0, description="how long a batch is waited for")
