@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+
 from ops.token import new_token
 
 ROOT = Path(__file__).parents[2]
