@@ -96,6 +96,9 @@ listen_addresses = '127.0.0.1'
 port = {self.port}
 unix_socket_directories = ''
 shared_buffers = '128MB'
+log_min_messages = 'log'  # no errors: a repeat that is refused is daily business, and messages may quote rows
+log_min_error_statement = 'panic'
+log_error_verbosity = 'terse'
 max_wal_size = '1GB'
 """
 
