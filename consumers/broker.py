@@ -64,7 +64,9 @@ async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def consuming(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIterator[AIOKafkaConsumer]:
+async def consuming(
+    kafka_options: Mapping[str, Any], consumer: str, session_timeout_s: float
+) -> AsyncIterator[AIOKafkaConsumer]:
     """Give a started client that has not subscribed yet; leave the group on exit, within 1.5 s.
 
     Raises:
@@ -78,8 +80,8 @@ async def consuming(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIte
         auto_offset_reset="earliest",  # a new consumer has everything to do
         # Partition N of the live and the replay topic go to the same member.
         partition_assignment_strategy=[RangePartitionAssignor],
-        session_timeout_ms=45_000,  # heartbeats share the event loop with the decoding: give them air
-        heartbeat_interval_ms=3_000,
+        session_timeout_ms=int(session_timeout_s * 1_000),
+        heartbeat_interval_ms=int(session_timeout_s * 1_000 / 5),
         max_poll_interval_ms=int(MAX_POLL_S * 1_000),
         rebalance_timeout_ms=int(2 * LET_GO_S * 1_000),
         request_timeout_ms=int(REQUEST_S * 1_000),

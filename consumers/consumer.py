@@ -166,7 +166,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's b
             try:
                 async with AsyncExitStack() as trial:
                     await broker.check_topics(self._kafka_options, name)
-                    consumer = await trial.enter_async_context(broker.consuming(self._kafka_options, name))
+                    consumer = await trial.enter_async_context(
+                        broker.consuming(self._kafka_options, name, self._settings.session_timeout_s)
+                    )
                     producer = await trial.enter_async_context(broker.producing(self._kafka_options, name))
                     await stack.enter_async_context(trial.pop_all())
                     return consumer, DeadLetters(producer, name, self._destination.version)

@@ -25,5 +25,10 @@ class ConsumerSettings(BaseSettings):
     reject_hold_s: float = Field(
         2.0, ge=0, description="time that a run of rejects waits for its end before it is dead-lettered"
     )
+    # A killed process's partitions wait for so long. Nothing here keeps the event loop from a heartbeat for a second,
+    # and being taken for dead wrongly costs a redelivery, no double effect. Kafka allows no less than 6 s by default.
+    session_timeout_s: float = Field(
+        15.0, ge=1, description="silence after which the group takes this process for dead"
+    )
     watchdog_s: float = Field(90.0, gt=0, description="with work and a healthy sink: ends if nothing moves for so long")
     stop_grace_s: float = Field(4.0, ge=0, description="on stop, time for the write in progress to finish")

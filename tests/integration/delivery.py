@@ -230,7 +230,11 @@ def process(kafka: Kafka, sink: str, *arguments: str, **environment: str) -> sub
     """Start `python -m consumers SINK` on this test's topics."""
     names = f"import runpy; from schemas import topics; topics.DIAL_RESULTS = {topics.DIAL_RESULTS!r}"
     run = f"{names}; runpy.run_module('consumers', run_name='__main__', alter_sys=True)"
-    settings = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "CONSUMER_ADMIN_PORT": "0"}
+    settings = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "CONSUMER_ADMIN_PORT": "0",
+        "CONSUMER_SESSION_TIMEOUT_S": "6",
+    }
     return subprocess.Popen(
         [sys.executable, "-c", run, sink, *arguments],
         env=os.environ | settings | environment,

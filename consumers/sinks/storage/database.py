@@ -92,8 +92,7 @@ class Database:
             raise SinkUnavailable(reason) from error
         return connection
 
-    @staticmethod
-    async def _prepare(connection: asyncpg.Connection) -> None:
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
         revision = await current_revision(connection)
         if not is_current(revision):
             connection.terminate()
@@ -102,5 +101,8 @@ class Database:
         # Whatever the server's default: returning from a write is the permission to commit.
         if await connection.fetchval("SHOW synchronous_commit") == "off":
             await connection.execute("SET synchronous_commit = on")
-        # A frozen writer's locks would hold up all others; this long after it stopped they are free again.
-        await connection.execute("SET idle_in_transaction_session_timeout = '60s'")
+        # The server ends what a frozen process began: its rows would keep all other writers waiting.
+        limit_ms = int(self._settings.write_timeout_s * 1_000)
+        await connection.execute(
+            f"SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}"
+        )
