@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import sys
@@ -50,7 +51,7 @@ _to_folder = click.Path(file_okay=False, path_type=Path)
 @click.option("--timeout", "timeout_s", default=5.0, type=_above(0), help="Seconds that Blu waits for an answer.")
 @click.option("--url", show_default="that of `up`", help="Callback address to post to.")
 @click.option("--compare/--no-compare", default=True, help="Compare with the sinks, or only post.")
-@click.option("--patience", "patience_s", default=60.0, type=_above(0), help="Seconds to wait while no sink moves.")
+@click.option("--patience", "patience_s", default=120.0, type=_above(0), help="Seconds to wait while no sink moves.")
 @click.option("--ledger", type=_to_file, show_default="in --data", help="File for what was promised.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
 def simulate(
@@ -73,6 +74,7 @@ def simulate(
     One record a call; only HTTP status 200 counts; anything else is retried every 5 minutes, 5 times at most. Exits
     with 0, or with 1 where a result was given up, is missing, or is there twice.
     """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away shows in the summary
     console = Console(stderr=True)  # standard output is for --json alone
     target = _target(console, data, url, compare=compare)
     seed = secrets.randbelow(10**9) if seed is None else seed

@@ -93,14 +93,18 @@ def show_end(console: Console, summary: dict[str, Any], *, good: bool) -> None:
 
 
 def _sentence(summary: dict[str, Any], *, good: bool) -> str:
-    again = f"--seed {summary['seed']}"
+    again, compared = f"(--seed {summary['seed']})", summary["compared"]
     if summary["interrupted"]:
-        return f"Interrupted: nothing is proven. {again} posts the same results again."
+        return f"Interrupted: nothing is proven {again}."
+    sentences = []
     if summary["given_up"]:
-        return f"{summary['given_up']} results were never answered 200, in 6 attempts: Blu has given them up ({again})."
-    if summary["compared"] is None:
-        return f"All delivered; nothing was compared ({again})."
-    if not good:
-        return f"Promises were broken ({again}; ledger: {summary['ledger']})."
-    rest = "" if summary["compared"]["underway"] == 0 else " Something is still under way, so this may not be final."
-    return f"Every promise was kept: each result once, each contact in its newest state ({again}).{rest}"
+        sentences.append(f"Never answered 200 in 6 attempts, and given up by Blu: {summary['given_up']} {again}.")
+    if compared is None:
+        sentences.append(f"Nothing was compared {again}.")
+    elif not compared["good"]:
+        sentences.append(f"Promises were broken {again}; the ledger is {summary['ledger']}.")
+    elif good:
+        sentences.append(f"Every promise was kept: each result once, each contact in its newest state {again}.")
+    if compared and compared["underway"] != 0:
+        sentences.append("Something is still under way, or nobody could say: this may not be final.")
+    return " ".join(sentences)
