@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ def configure_logging(process: str, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _naming(process),
-        structlog.processors.format_exc_info,
+        _exception_without_text,
     ]
     renderer = structlog.processors.JSONRenderer(serializer=lambda line, **_: orjson.dumps(line, default=str).decode())
     structlog.configure(
@@ -31,6 +32,17 @@ def configure_logging(process: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=threshold, force=True)
     for name in ("aiokafka", "asyncio", "aiohttp"):  # at DEBUG they print keys, values and addresses
         logging.getLogger(name).setLevel(max(threshold, logging.INFO))
+
+
+def _exception_without_text(_logger: object, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+    """Write an exception as its type and where it came from; its text may quote a row, a body or an address."""
+    given = line.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+    if given is True:
+        error = sys.exc_info()[1]
+    if error is not None:
+        line |= {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
+    return line
 
 
 def _naming(process: str) -> Any:  # noqa: ANN401  # structlog's own type for a processor is as wide

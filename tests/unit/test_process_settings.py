@@ -73,3 +73,17 @@ def test_log_lines_are_json_whoever_writes_them(capsys: pytest.CaptureFixture[st
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["journal_opened", "line\nbreak x"]
     assert all(line["process"] == "receiver" and line["timestamp"].endswith("Z") for line in lines)
+
+
+@pytest.mark.usefixtures("untouched_logging")
+def test_an_exception_is_logged_by_type_and_place_without_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("storage", "info")
+    try:
+        int("Zebediah Quillfeather")
+    except ValueError:
+        structlog.get_logger().exception("write_failed")
+        logging.getLogger("some.library").exception("it failed")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["error"] for line in lines] == ["ValueError", "ValueError"]
+    assert all("test_process_settings.py" in line["traceback"] for line in lines)
+    assert not any("invalid literal" in json.dumps(line) for line in lines)
