@@ -1,4 +1,4 @@
-"""One `dial-results up`, seen from outside: what goes in at the receiver is found, once, in every sink, whatever fails."""
+"""One `dial-results up`, seen from outside: what goes in is found, once, in every sink, whatever fails meanwhile."""
 
 from __future__ import annotations
 
