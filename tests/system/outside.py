@@ -60,7 +60,7 @@ class Up:
     def __init__(self, data: Path, *arguments: str) -> None:
         self.data = data
         self.output = data.with_suffix(".out")
-        with self.output.open("ab") as out:
+        with self.output.open("wb") as out:
             command = (COMMAND, "up", "--data", str(data), *arguments)
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
