@@ -80,9 +80,11 @@ def _table(
     consumers: Mapping[str, ConsumerNumbers | None],
     parts: Mapping[str, Supervised],
 ) -> Table:
-    table = Table("part", "pid", title="Since each part's start; Ctrl-C stops everything", title_justify="left")
-    for title in _COLUMNS:
-        table.add_column(title, justify="right")
+    title = "\nSince each part's start; Ctrl-C stops everything"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))  # fits 80 columns
+    table.add_column("", no_wrap=True)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
     rows = {name: [""] * len(_COLUMNS) for name in parts}
     if receiver:
         rows["receiver"][:4] = _thousands(
@@ -93,7 +95,8 @@ def _table(
         if numbers:
             rows[name][4:] = _thousands(numbers.done, numbers.lag, numbers.dead_letters)
     for name, row in rows.items():
-        table.add_row(name, _pid(parts[name]), *row)
+        state = _state(parts[name])
+        table.add_row(f"{name}: {state}" if state else name, *row)
     return table
 
 
@@ -101,14 +104,15 @@ def _thousands(*numbers: int) -> list[str]:
     return [f"{number:,}" for number in numbers]
 
 
-def _pid(part: Supervised) -> str:
+def _state(part: Supervised) -> str:
+    """Say why it does not run; nothing where it does."""
     if part.held:
         return "held down"
-    return "restarting" if part.pid is None else str(part.pid)
+    return "restarting" if part.pid is None else ""
 
 
 def _down(parts: Mapping[str, Supervised]) -> list[str]:
-    return [f"{name} {_pid(part)}" for name, part in parts.items() if part.pid is None]
+    return [f"{name} {state}" for name, part in parts.items() if (state := _state(part))]
 
 
 def _line(
