@@ -226,10 +226,12 @@ async def test_a_rebalance_waits_for_the_write_in_progress_and_its_commit(kafka:
     await kafka.publish(event(number) for number in range(100))
     async with running(kafka, memory) as first:
         await asyncio.wait_for(memory.waiting.wait(), 30)
-        written = first.consumer._buffer
+        await kafka.publish(event(number) for number in range(100, 200))
+        waiting = first.consumer._buffer
+        await until(lambda: waiting._held, watched=first)
         async with running(kafka, Memory()) as second:
             await until(lambda: not first.status.joined, watched=first)
-            assert written.room, "what waits is let go"
+            assert not waiting._held, "what waits is let go"
             assert not second.status.joined
             memory.gate.set()
             await until(lambda: second.status.joined and first.status.joined, watched=first)
@@ -245,7 +247,7 @@ async def test_a_clean_stop_finishes_the_write_and_commits_it(kafka: Kafka, memo
         await until(lambda: one.status.stopping)
         memory.gate.set()
         await asyncio.wait_for(one.task, 10)
-    assert sum((await kafka.committed("memory")).values()) == len(memory.deliveries)
+    assert sum((await kafka.committed("memory")).values()) == len(memory.deliveries) > 0
 
 
 async def test_a_stop_does_not_wait_for_ever_for_a_write_and_does_not_commit_it(kafka: Kafka, memory: Memory) -> None:

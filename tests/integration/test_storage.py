@@ -187,6 +187,14 @@ async def test_a_lost_connection_is_a_matter_of_the_moment(settings: Settings) -
     assert sorted(await event_ids(settings)) == sorted([first.event_id, second.event_id])
 
 
+async def test_two_writers_of_the_same_rows_never_wait_in_a_circle(settings: Settings) -> None:
+    async with connect(settings, {}) as first, connect(settings, {}) as second:
+        for begin in range(0, 20_000, 4_000):
+            batch = deliveries(*(event(str(number)) for number in range(begin, begin + 4_000)))
+            await asyncio.gather(first.write(batch), second.write(batch[::-1]))
+    assert len(await event_ids(settings)) == 20_000
+
+
 async def test_a_table_that_is_locked_for_long_is_unavailable(settings: Settings) -> None:
     impatient = Settings(dsn=settings.dsn, write_timeout_s=0.3)
     holder = await asyncpg.connect(settings.dsn.get_secret_value())
