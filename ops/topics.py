@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHECK_FAILED, USAGE, TRY_LATER = 1, 2, 75
 _ANSWER_S = 60.0  # for all of it; a broker that has just started may take a while to name a controller
-_VISIBLE_EVERY_S = 0.1
+_AGAIN_S = 0.1
 
 
 class TopicRefused(Exception):  # noqa: N818  # a state of affairs
@@ -57,13 +57,20 @@ async def apply(options: Mapping[str, Any], specs: Sequence[TopicSpec], *, dry_r
 
 async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
     wanted = [NewTopic(s.name, s.partitions, s.replication_factor, topic_configs=s.config) for s in specs]
-    response = await admin.create_topics(wanted)
-    for name, code, *message in response.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # somebody else may create them at this moment
-            raise TopicRefused(f"{name}: {error.__name__} {message[0] if message and message[0] else ''}".rstrip())
+    while not await _taken(admin, wanted):
+        await asyncio.sleep(_AGAIN_S)
     while not await _visible(admin, [spec.name for spec in specs]):
-        await asyncio.sleep(_VISIBLE_EVERY_S)
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _taken(admin: AIOKafkaAdminClient, wanted: list[NewTopic]) -> bool:
+    """Ask the cluster to create topics; return False where it has to be asked again, as between two controllers."""
+    response = await admin.create_topics(wanted)
+    answers = [(name, for_code(code), message) for name, code, *message in response.topic_errors if code]
+    for name, error, message in answers:
+        if error is not TopicAlreadyExistsError and not error.retriable:  # somebody else may create them just now
+            raise TopicRefused(f"{name}: {error.__name__} {message[0] if message and message[0] else ''}".rstrip())
+    return all(error is TopicAlreadyExistsError for _, error, _ in answers)
 
 
 async def _visible(admin: AIOKafkaAdminClient, names: list[str]) -> bool:

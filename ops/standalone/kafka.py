@@ -119,14 +119,14 @@ def identity_of(folder: Path) -> str | None:
 
 
 async def answers(bootstrap_servers: str) -> bool:
-    """Tell whether a broker answers there, within 3 s."""
+    """Tell whether a broker answers there, within 3 s, and may hold partitions: a moment earlier it only answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=3_000)
     try:
         async with asyncio.timeout(3):
             await admin.start()
-            await admin.list_topics()
+            cluster = await admin.describe_cluster()
     except (KafkaError, OSError, TimeoutError):
         return False
     finally:
         await admin.close()
-    return True
+    return bool(cluster["brokers"])

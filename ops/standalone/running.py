@@ -8,6 +8,9 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import asyncpg
+from aiokafka.errors import KafkaError
+
 from ops.standalone import leftovers
 from ops.standalone.control import FILE as CONTROL_FILE
 from ops.standalone.control import Control
@@ -36,7 +39,7 @@ STOP_ORDER = (CONSUMERS, ("receiver",), ("sandbox-crm",), ("kafka",), ("postgres
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FAILURES = (
     *(PartError, TopicRefused, NotProven, JarError, PostgresError, FormatError, PortTaken, MerchantsFileError),
-    *(OSError, TimeoutError),
+    *(KafkaError, asyncpg.PostgresError, OSError, TimeoutError),
 )
 
 
