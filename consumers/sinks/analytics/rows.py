@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from arro3.core import Array, DataType, Field, Schema, Table
@@ -25,6 +25,9 @@ _DATE = DataType.date32()
 _MADE_AS = {_TIME: DataType.int64(), _DATE: DataType.int32()}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 86_400_000_000
+_FIRST_DAY = (date.min - _EPOCH.date()).days
+_LAST_DAY = (date.max - _EPOCH.date()).days
 
 SCHEMA = Schema(
     [
@@ -48,13 +51,14 @@ def row(event: DialResult, merchants: Mapping[str, Merchant], key: bytes) -> tup
     """Return the event's values in the order of `SCHEMA`."""
     merchant = merchants.get(event.merchant)
     seen = mapped(event.record(), merchant)
+    received_at = microseconds(event.received_at)
     return (
         event.event_id,
         event.merchant,
         event.task_id,
         event.record_id,
-        microseconds(event.received_at),
-        (event.received_at - _EPOCH).days,
+        received_at,
+        received_at // _DAY_US,
         event.source,
         seen.conclusion,
         group(seen.conclusion, merchant),
@@ -73,12 +77,17 @@ def table(rows: Sequence[tuple[Any, ...]]) -> Table:
 def person(seen: Mapped, key: bytes) -> str | None:
     """Return the pseudonym: the same for the same number (else the same name), and of no use without the key."""
     known = seen.mobile or seen.name
-    return hmac.new(key, known.encode(errors="replace"), "sha256").hexdigest() if known else None
+    return hmac.digest(key, known.encode(errors="replace"), "sha256").hex() if known else None
 
 
 def microseconds(moment: datetime) -> int:
     """Return the time since 1970, exactly."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def day(moment: int, later: int = 0) -> str:
+    """Return the UTC day of microseconds since 1970, or one so many days later, for SQL: within what SQL can say."""
+    return (_EPOCH.date() + timedelta(days=min(max(moment // _DAY_US + later, _FIRST_DAY), _LAST_DAY))).isoformat()
 
 
 def _array(values: Sequence[Any], kind: DataType) -> Array:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchError
 
 from consumers.sink import SinkUnavailable
 
-from .lake import Lake
+from .lake import Lake, all_event_ids
 from .writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from consumers.sink import Delivery
     from schemas.merchants import Merchant
 
     from .settings import Settings
+
+_Result = TypeVar("_Result")
+
+_AWAY = (DeltaError, OSError)  # TimeoutError is an OSError; delta-rs tells a full disk as a plain DeltaError
+_WRONG = (SchemaMismatchError, DeltaProtocolError)  # a table of another form: a mistake that waiting does not mend
 
 
 class AnalyticsSink:
@@ -45,7 +50,9 @@ class AnalyticsSink:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(task)
-        except (DeltaError, OSError) as error:  # TimeoutError is an OSError
+        except _WRONG:
+            raise
+        except _AWAY as error:
             raise SinkUnavailable(type(error).__name__) from error
 
     async def close(self) -> None:
@@ -70,7 +77,8 @@ async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> Asyn
     Raises:
         SinkUnavailable: the storage is away.
     """
-    sink = AnalyticsSink(Writing(await _open(settings), settings, merchants), settings.write_timeout_s)
+    lake = await _blocking(settings, Lake)
+    sink = AnalyticsSink(Writing(lake, settings, merchants), settings.write_timeout_s)
     try:
         yield sink
     finally:
@@ -83,16 +91,14 @@ async def event_ids(settings: Settings) -> list[str]:
     Raises:
         SinkUnavailable: the storage is away.
     """
-    lake = await _open(settings)
-    try:
-        return await asyncio.to_thread(lake.event_ids)
-    except (DeltaError, OSError) as error:
-        raise SinkUnavailable(type(error).__name__) from error
+    return await _blocking(settings, all_event_ids)
 
 
-async def _open(settings: Settings) -> Lake:
+async def _blocking(settings: Settings, function: Callable[[Settings], _Result]) -> _Result:
     try:
         async with asyncio.timeout(settings.write_timeout_s):
-            return await asyncio.to_thread(Lake, settings)
-    except (DeltaError, OSError) as error:
+            return await asyncio.to_thread(function, settings)
+    except _WRONG:
+        raise
+    except _AWAY as error:
         raise SinkUnavailable(type(error).__name__) from error

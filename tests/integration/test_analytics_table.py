@@ -1,0 +1,143 @@
+"""What the table keeps: hostile values, days, upkeep, and what is told of a storage that is away."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from consumers.sink import SinkUnavailable
+from consumers.sinks.analytics import Settings, connect, event_ids, lake
+from schemas.blu import decode_callback
+from schemas.event import DialResult, dial_result
+
+from .test_analytics import NOW, assert_exactly, event, live, many, replayed, rows, settings
+
+__all__ = ["settings"]  # the fixture
+
+
+def parquet(settings: Settings) -> list[Path]:
+    return list(Path(settings.uri).glob("date=*/*.parquet"))
+
+
+def checkpoints(settings: Settings) -> list[Path]:
+    return list(Path(settings.uri).glob("_delta_log/*.checkpoint.parquet"))
+
+
+def from_body(record: str) -> DialResult:
+    [found] = decode_callback(f'{{"taskId": "t\\u0000-\U0001f600", "records": [{record}]}}'.encode()).records
+    return dial_result("demo", "t\0-\U0001f600", found, round(NOW.timestamp() * 1000))
+
+
+async def test_hostile_values_stay_as_they_are_or_become_null(settings: Settings) -> None:
+    number = "123456789012345678901234567890"
+    bodies = [
+        f'{{"id": {number}, "conclusion": {number}, "duration": 1e400, "callTime": 1e400}}',
+        '{"id": "a\\u0000b", "conclusion": "\\u0000", "duration": "NaN", "callTime": "0001-01-01 00:00:00"}',
+        '{"id": "\U0001f600\u202e", "conclusion": "\U0001f600", "duration": "-0.5", "callTime": 1e17}',
+        '{"id": "\'; DROP TABLE t; --", "conclusion": ["D99"], "duration": {}, "name": "", "mobile": ""}',
+        '{"id": "x", "conclusion": true, "duration": 1e-400, "mobile": 6, "callTime": "1969-12-31T23:59:59.999999Z"}',
+    ]
+    events = [from_body(body) for body in bodies]
+    async with connect(settings, {}) as sink:
+        await sink.write(live(events))
+        await sink.write(replayed(events, range(5)))
+    found = {row["record_id"]: row for row in rows(settings)}
+    assert len(found) == 5
+    assert {row["task_id"] for row in found.values()} == {"t\0-\U0001f600"}
+    big = found[number]
+    assert (big["conclusion"], big["duration_s"], big["called_at"]) == (number, None, None)
+    assert (found["a\0b"]["conclusion"], found["a\0b"]["duration_s"]) == ("\0", None)
+    assert found["a\0b"]["called_at"] == datetime(1, 1, 1, tzinfo=UTC)
+    assert (found["\U0001f600\u202e"]["conclusion"], found["\U0001f600\u202e"]["duration_s"]) == ("\U0001f600", -0.5)
+    odd = found["'; DROP TABLE t; --"]
+    assert (odd["conclusion"], odd["duration_s"], odd["person"]) == (None, None, None)
+    assert (found["x"]["conclusion"], found["x"]["duration_s"]) == (None, 0.0)
+    assert found["x"]["called_at"] == datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert tuple(DeltaTable(settings.uri).protocol())[:2] == (1, 2)
+
+
+@pytest.mark.parametrize("when", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC)])
+async def test_a_receiver_with_a_mad_clock_stops_nothing(settings: Settings, when: datetime) -> None:
+    mad = event("mad", received=when)
+    async with connect(settings, {}) as sink:
+        await sink.write(live([event("good"), mad]))
+        await sink.write(live([mad, event("better")], 2))
+    await assert_exactly(settings, [event("good"), mad, event("better")])
+
+
+async def test_a_row_belongs_to_the_utc_day_on_which_it_was_received(settings: Settings) -> None:
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+    before = event("before", received=midnight - timedelta(milliseconds=1))
+    after = event("after", received=midnight)
+    async with connect(settings, {}) as sink:
+        await sink.write(live([before, after]))
+    late = event("before", received=midnight + timedelta(minutes=20))
+    assert late.event_id == before.event_id
+    async with connect(settings, {}) as sink:
+        await sink.write(live([late, event("later", received=midnight + timedelta(minutes=21))], 2))
+    days = {row["record_id"]: row["date"] for row in rows(settings)}
+    assert days == {"before": date(2026, 2, 28), "after": date(2026, 3, 1), "later": date(2026, 3, 1)}
+    assert {file.parent.name for file in parquet(settings)} == {"date=2026-02-28", "date=2026-03-01"}
+
+
+async def test_upkeep_loses_nothing_and_leaves_few_files_and_versions(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake, "_KEEP_HOURS", 0)  # removed at once
+    events = many(90)
+    async with connect(settings, {}) as sink:
+        for offset, one in enumerate(events):
+            await sink.write(live([one], offset))
+    await assert_exactly(settings, events)
+    assert len(await event_ids(settings)) == 90
+    assert len(DeltaTable(settings.uri).file_uris()) < 5
+    assert len(parquet(settings)) < 25  # what was joined since the last cleaning is still there
+    assert checkpoints(settings)
+    async with connect(settings, {}) as sink:
+        await sink.write(live([*events, event("last")]))
+    await assert_exactly(settings, [*events, event("last")])
+
+
+async def test_a_topic_begun_anew_is_told_by_its_epoch(settings: Settings) -> None:
+    async with connect(settings, {}) as sink:
+        await sink.write(live(many(20)))
+    anew = settings.model_copy(update={"epoch": "2"})
+    events = [*many(5), *(event(f"new-{number}") for number in range(5))]
+    async with connect(anew, {}) as sink:
+        await sink.write(live(events))
+    await assert_exactly(settings, [*many(20), *events])
+    assert len(await event_ids(settings)) == 25
+
+
+async def test_a_storage_that_is_away_is_unavailable(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    away = settings.model_copy(update={"uri": str(tmp_path / "file" / "results")})
+    with pytest.raises(SinkUnavailable):
+        async with connect(away, {}):
+            pass
+    async with connect(settings, {}) as sink:
+        await sink.write(live(many(3)))
+        moved = shutil.move(settings.uri, tmp_path / "elsewhere")
+        with pytest.raises(SinkUnavailable):
+            await sink.write(live(many(6)[3:], 3))
+        shutil.move(moved, settings.uri)
+        await sink.write(live(many(6)))
+    await assert_exactly(settings, many(6))
+
+
+async def test_a_table_of_another_form_is_a_mistake_and_not_waited_for(settings: Settings) -> None:
+    strange: Any = lake.table([]).select(["event_id", "date"])
+    write_deltalake(settings.uri, strange, partition_by=["date"])
+    with pytest.raises(lake.UnfitTable):
+        async with connect(settings, {}):
+            pass
+
+
+async def test_asking_for_the_ids_makes_no_table(settings: Settings) -> None:
+    assert await event_ids(settings) == []
+    assert not DeltaTable.is_deltatable(settings.uri)
