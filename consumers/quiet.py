@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 _REPEAT_S = 60.0
 _MOST_TEMPLATES = 1_000
-_NO_TEXT = ("asyncio", "aiohttp.access", "aiohttp.internal", "aiohttp.server", "aiohttp.web")
+_NO_TEXT = ("asyncio", "asyncpg.pool", "aiohttp.access", "aiohttp.internal", "aiohttp.server", "aiohttp.web")
 
 
 def where(error: BaseException) -> dict[str, str]:

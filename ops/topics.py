@@ -12,6 +12,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from pydantic import ValidationError
 
+from consumers.finding import names
 from schemas.kafka import KafkaSettings
 from schemas.topics import TopicSpec, topic_specs
 
@@ -131,7 +132,9 @@ def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_ru
     75 where no broker answers.
     """
     try:
-        applied = asyncio.run(apply(_options(bootstrap_servers), topic_specs(replication_factor), dry_run=dry_run))
+        applied = asyncio.run(
+            apply(_options(bootstrap_servers), topic_specs(replication_factor, tuple(names())), dry_run=dry_run)
+        )
     except TopicRefused as error:
         _end(CHECK_FAILED, f"topics: the cluster refuses {error}")
     except (KafkaError, OSError, TimeoutError) as error:

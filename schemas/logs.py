@@ -41,7 +41,9 @@ def _exception_without_text(_logger: object, _method: str, line: dict[str, Any])
     if given is True:
         error = sys.exc_info()[1]
     if error is not None:
-        line |= {"error": type(error).__name__, "traceback": "".join(traceback.format_tb(error.__traceback__))}
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
+        line |= {"error": type(error).__name__, "raised_at": place}
     return line
 
 

@@ -85,5 +85,5 @@ def test_an_exception_is_logged_by_type_and_place_without_its_text(capsys: pytes
         logging.getLogger("some.library").exception("it failed")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["error"] for line in lines] == ["ValueError", "ValueError"]
-    assert all("test_process_settings.py" in line["traceback"] for line in lines)
+    assert all("test_process_settings.py:" in line["raised_at"] for line in lines)
     assert not any("invalid literal" in json.dumps(line) for line in lines)
