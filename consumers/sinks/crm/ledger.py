@@ -162,7 +162,7 @@ async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
         command_timeout=max(_QUERY_S, 2 * settings.lock_timeout_s),
         server_settings={
             "application_name": "dial-results-crm",
-            "synchronous_commit": "on",  # whatever the server's default: a `done` that a crash forgets is a second effect
+            "synchronous_commit": "on",  # a `done` that a crash forgets is a second effect
             "idle_in_transaction_session_timeout": f"{idle_s * 1000:.0f}",
         },
     )
