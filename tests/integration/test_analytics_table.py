@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
 from consumers.sink import SinkUnavailable
 from consumers.sinks.analytics import Settings, connect, event_ids, lake
@@ -101,6 +102,21 @@ async def test_upkeep_loses_nothing_and_leaves_few_files_and_versions(
     async with connect(settings, {}) as sink:
         await sink.write(live([*events, event("last")]))
     await assert_exactly(settings, [*events, event("last")])
+
+
+async def test_two_that_join_the_same_files_double_no_row(settings: Settings) -> None:
+    async with connect(settings.model_copy(update={"compact_every": 1000}), {}) as sink:
+        for offset, one in enumerate(many(9)):
+            await sink.write(live([one], offset))
+    frozen = lake.Lake(settings)
+    assert frozen._takes_turn(due=1)
+    other = lake.Lake(settings.model_copy(update={"compact_every": 1}))
+    other.append([], {"a": 1})
+    other.tidy()
+    assert len(DeltaTable(settings.uri).file_uris()) == 1
+    with pytest.raises(CommitFailedError):
+        frozen._table.optimize.compact()
+    assert len(await event_ids(settings)) == 9
 
 
 async def test_a_topic_begun_anew_is_told_by_its_epoch(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,7 +16,7 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from .rows import SCHEMA, day, table
 
@@ -33,6 +34,9 @@ _TARGET_BYTES = 8_000_000  # files close early, so that compaction never rewrite
 _CLEAN_EVERY = 5  # compactions
 _KEEP_HOURS = 6  # of removed files, for readers in the middle of a query
 _COMMIT_RETRIES = 5
+_TURN = "dialResults.tidied"
+"""The table's property that says at which version, and by whom, it was last tidied."""
+
 _CONFIGURATION: dict[str, str | None] = {
     "delta.minReaderVersion": "1",
     "delta.minWriterVersion": "2",
@@ -127,11 +131,28 @@ class Lake:
         self._tidied = due
         try:
             self._table.update_incremental()
-            self._table.optimize.compact(target_size=_TARGET_BYTES, writer_properties=_WRITER)
-            if clean:
-                self._clean()
+            if self._takes_turn(due):
+                self._table.optimize.compact(target_size=_TARGET_BYTES, writer_properties=_WRITER)
+                if clean:
+                    self._clean()
+        except CommitFailedError:  # another process took its turn meanwhile
+            log.info("table_tidied_by_another")
         except (DeltaError, OSError) as error:  # the rows are durable all the same, and it will be tried again
             log.warning("table_not_tidied", error=type(error).__name__)
+
+    def _takes_turn(self, due: int) -> bool:
+        """Mark the table as being tidied by this process, and tell whether the version at hand says so.
+
+        delta-rs 1.6 lets two compactions of the same files both succeed, which doubles every row in them. But a commit
+        fails that was begun before a change of the table's properties: so each compaction begins with one of its own,
+        and whoever planned another before it, were he frozen for hours, comes too late.
+        """
+        version = self._table.metadata().configuration.get(_TURN, "0").partition(" ")[0]
+        if int(version) // self._every >= due:
+            return False
+        mine = f"{self._table.version()} {uuid.uuid4()}"
+        self._table.alter.set_table_properties({_TURN: mine}, raise_if_not_exists=False)
+        return self._table.metadata().configuration.get(_TURN) == mine
 
     def _clean(self) -> None:
         self._table.vacuum(retention_hours=_KEEP_HOURS, enforce_retention_duration=False, dry_run=False)
