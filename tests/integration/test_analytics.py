@@ -6,6 +6,7 @@ import hmac
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -172,9 +173,19 @@ async def test_two_writers_of_the_same_partitions_never_double_a_row(settings: S
     assert len(await event_ids(settings)) == 200
 
 
-async def test_a_cancelled_write_ends_before_the_next_begins(settings: Settings) -> None:
+async def test_a_cancelled_write_ends_before_the_next_begins(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events = many(500)
     async with connect(settings, {}) as sink:
+        alone, write = threading.Lock(), sink._writing.write
+
+        def watched(deliveries: Sequence[Delivery]) -> None:
+            assert alone.acquire(blocking=False)
+            write(deliveries)
+            alone.release()
+
+        monkeypatch.setattr(sink._writing, "write", watched)
         writing = asyncio.create_task(sink.write(live(events)))
         while not sink._running:
             await asyncio.sleep(0)

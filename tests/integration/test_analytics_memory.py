@@ -110,7 +110,10 @@ async def test_whoever_gets_a_partition_back_learns_what_others_wrote_meanwhile(
         await other.write(live([event("b")], 1))
         await mine.write(live([event("a"), event("b"), event("c")], 2))
         await other.write(live([event("c"), event("b")], 5))
-    await assert_exactly(settings, [event("a"), event("b"), event("c")])
+        await other.write(live([event("d")], 7))
+        await mine.write(replayed([event("r")], [0]))  # merged, which needs no memory
+        await mine.write(live([event("d")], 8))
+    await assert_exactly(settings, [event(name) for name in "abcdr"])
 
 
 async def test_also_what_others_merged_and_did_not_live_to_commit(settings: Settings) -> None:

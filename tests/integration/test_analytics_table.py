@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from consumers.sink import SinkUnavailable
-from consumers.sinks.analytics import Settings, connect, event_ids, lake
+from consumers.sinks.analytics import Settings, conclusions, connect, event_ids, lake
 from schemas.blu import decode_callback
 from schemas.event import DialResult, dial_result
 
@@ -152,6 +152,12 @@ async def test_a_table_of_another_form_is_a_mistake_and_not_waited_for(settings:
     with pytest.raises(lake.UnfitTable):
         async with connect(settings, {}):
             pass
+
+
+def test_the_documentation_names_every_group_and_setting() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "analytics.md").read_text()
+    for name in [*conclusions.GROUPS, *(f"ANALYTICS_{field.upper()}" for field in Settings.model_fields)]:
+        assert f"`{name}`" in text
 
 
 async def test_asking_for_the_ids_makes_no_table(settings: Settings) -> None:

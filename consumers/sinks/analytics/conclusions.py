@@ -18,7 +18,7 @@ GROUPS = {
     "wrong_person": ("NotOneself", "Donotknow"),
     "complaint": ("CPL", "Complan"),  # inclined to complain, and complaint (Blu's spelling)
     "willing": ("Willing",),
-    "unwilling": ("Unwilling",),
+    "refused": ("Unwilling",),
     "question": ("Whichcompany",),
     "undecided": ("unknown", "undefined", "Undecided"),
     "unreachable": ("Unconnected", "NAN", *(f"D{number:02}" for number in (0, 2, 3, 4, 5, 6, 7, 9, 10, 90, 91))),
