@@ -99,13 +99,13 @@ async def _run(destination: Destination, settings: ConsumerSettings, kafka_optio
     consumer = Consumer(destination, settings, kafka_options, metrics)
     try:
         async with AsyncExitStack() as stack:
+            stop = stack.enter_context(_signals())  # first: who sees it healthy may stop it in good order
             health = serving(Health(consumer.status, metrics), settings.admin_host, settings.admin_port)
             try:
                 await stack.enter_async_context(health)
             except OSError as error:
                 return _usage(f"CONSUMER_ADMIN_HOST and CONSUMER_ADMIN_PORT: {error.strerror}")
-            with _signals() as stop:
-                await consumer.run(stop)
+            await consumer.run(stop)
     except ConsumerStops as reason:
         log.error("consumer_stops", reason=str(reason), exit_code=reason.exit_code)  # noqa: TRY400  # it says it all
         return reason.exit_code

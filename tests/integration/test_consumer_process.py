@@ -39,27 +39,27 @@ async def test_killed_in_the_middle_of_a_batch_each_result_is_one_row(
     dsn = await asyncio.to_thread(postgres.fresh_database)
     await migrate(dsn)
     settings = Settings(dsn=dsn)
-    events = [event(number, "x" * 1_500) for number in range(12_000)]
+    parts = [[event(part * 3_000 + number, "x" * 1_500) for number in range(3_000)] for part in range(5)]
     choices = random.Random(4)
-    kills = 0
     async with own_topics(broker.bootstrap_servers, monkeypatch, "storage") as kafka:
-        await kafka.publish(events)
         one = await asyncio.to_thread(process, kafka, "storage", STORAGE_DSN=dsn)
-        while kills < 4:
+        for part in parts[:-1]:
             rows = len(await event_ids(settings))
+            await kafka.publish(part)
             async with asyncio.timeout(30):
-                while len(await event_ids(settings)) == rows < len(events):
+                while len(await event_ids(settings)) == rows:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(choices.random() * 0.1)
             one.kill()
             await ended(one)
-            kills += 1
             one = await asyncio.to_thread(process, kafka, "storage", STORAGE_DSN=dsn)
+        await kafka.publish(parts[-1])  # so that it is the last process that commits the end
         await until_committed(kafka, "storage")
         one.terminate()
         code, _, _ = await ended(one)
+    events = [sent for part in parts for sent in part]
     assert code == 0
-    assert Counter(await event_ids(settings)) == Counter(one.event_id for one in events)
+    assert Counter(await event_ids(settings)) == Counter(sent.event_id for sent in events)
 
 
 async def test_frozen_until_the_group_forgot_it_then_woken(
@@ -198,6 +198,14 @@ async def test_a_broker_that_dies_and_returns_costs_nothing(
     assert len(set(memory.effects)) == 1_000
 
 
+async def _healthy(session: aiohttp.ClientSession, port: int) -> bool:
+    try:
+        async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
+
+
 async def test_a_stop_does_not_wait_for_kafka(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -207,8 +215,11 @@ async def test_a_stop_does_not_wait_for_kafka(
         await kafka.publish([event(1)])
         await until(lambda: len(lines(path)) == 1)
         await asyncio.to_thread(own_broker.kill)
-        other = await asyncio.to_thread(process, kafka, "stdout", STDOUT_PATH=str(path))
-        await asyncio.sleep(1.5)  # it waits for Kafka by now
+        port = free_port()
+        other = await asyncio.to_thread(process, kafka, "stdout", STDOUT_PATH=str(path), CONSUMER_ADMIN_PORT=str(port))
+        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+            while not await _healthy(session, port):  # then it waits for Kafka
+                await asyncio.sleep(0.05)
         began = time.monotonic()
         for member in (one, other):
             member.terminate()
