@@ -1,7 +1,7 @@
 """The receiver as a process: settings from the environment, signals, exit codes.
 
-SIGTERM and SIGINT stop it cleanly; SIGHUP reads the merchants' file again. Exit codes: 0 stopped, 1 a bug, 2 a setting
-or a file is wrong, 75 the journal is another process's, or its disk failed: start it again.
+SIGTERM and SIGINT stop it cleanly; SIGHUP reads the merchants' file and the certificate again. Exit codes: 0 stopped,
+1 a bug, 2 a setting or a file is wrong, 75 the journal is another process's, or its disk failed: start it again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from receiver.app import TRY_AGAIN, Receiver
 from receiver.journal import JournalError
 from receiver.quiet import quieten, report_stray, report_uncaught
 from receiver.settings import ReceiverSettings
+from receiver.tls import TlsFilesError
 from schemas.kafka import KafkaSettings
 from schemas.logs import configure_logging
 from schemas.merchants import MerchantsFileError
@@ -56,7 +57,7 @@ async def _run(settings: ReceiverSettings, kafka_options: Mapping[str, Any]) -> 
     asyncio.get_running_loop().set_exception_handler(report_stray)
     try:
         receiver = Receiver(settings, kafka_options)
-    except MerchantsFileError as error:
+    except (MerchantsFileError, TlsFilesError) as error:
         return _usage(str(error))
     except JournalError as error:
         log.error("journal_not_opened", reason=str(error))  # noqa: TRY400  # the reason is ours, and says it all
@@ -69,7 +70,7 @@ async def _run(settings: ReceiverSettings, kafka_options: Mapping[str, Any]) -> 
 @contextmanager
 def _signals(stop: asyncio.Event, receiver: Receiver) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: receiver.tokens.reload}
+    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: receiver.reload}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:

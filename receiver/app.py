@@ -21,6 +21,7 @@ from receiver.metrics import Metrics
 from receiver.publisher import Publisher
 from receiver.retry_window import RetryWindow
 from receiver.server import CannotListenError, Server
+from receiver.tls import Tls
 from receiver.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -42,17 +43,19 @@ class Receiver:
 
         Raises:
             MerchantsFileError: there is no merchants' file, or it is broken.
+            TlsFilesError: there is no usable certificate and key where they are asked for.
             JournalError: another process has the journal, or the disk is broken.
         """
         self._settings = settings
         self.counts = Counts()
         self.tokens = Tokens(settings.merchants_file)
+        self.tls = _tls(settings)
         self.journal = Journal.open(settings.journal_dir, settings.journal_limits(), disk)
         window = RetryWindow(time.monotonic)
         access_log = AccessLog(settings.access_log, time.monotonic)
         limits = BodyLimits(settings.body_cap_bytes, settings.body_timeout_s)
         self.callbacks = Callbacks(
-            self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap
+            self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap, settings.door()
         )
         self._server = Server(
             self.callbacks.receive_callback,
@@ -60,12 +63,18 @@ class Receiver:
             keepalive_s=settings.keepalive_s,
             fast=self.callbacks if _fast_lane_fits(settings) else None,
         )
-        metrics = Metrics(self.counts, self.journal, self.tokens, window, settings.journal_quota_bytes)
+        metrics = Metrics(self.counts, self.journal, self.tokens, window, settings.journal_quota_bytes, self.tls)
         health = Health(self.journal, metrics, self._server)
         self._admin = Server(health.answer, on_error=lambda _: None, keepalive_s=settings.keepalive_s)
         self.publisher = Publisher(self.journal, kafka_options, self.counts)
         self.started = asyncio.Event()
         self.port = self.admin_port = 0
+
+    def reload(self) -> None:
+        """Read the merchants' file and the certificate now; broken ones keep what was read before."""
+        self.tokens.reload()
+        if self.tls is not None:
+            self.tls.reload()
 
     async def run(self, stop: asyncio.Event) -> int:
         """Take callbacks until `stop` is set; return the exit code. A background task that dies ends it all.
@@ -81,13 +90,13 @@ class Receiver:
         try:
             async with self._closing(), asyncio.TaskGroup() as tasks:
                 publishing = tasks.create_task(self.publisher.run())
-                following = tasks.create_task(self.tokens.follow())
+                following = [tasks.create_task(part.follow()) for part in (self.tokens, self.tls) if part is not None]
                 failing = tasks.create_task(self._fail_with_the_journal())
                 async with self._listening():
                     await stop.wait()
                     grace_ends = time.monotonic() + self._settings.stop_grace_s
                 await self.publisher.finish(max(0.0, grace_ends - time.monotonic()))
-                for task in (publishing, following, failing):
+                for task in (publishing, *following, failing):
                     task.cancel()
         except* (JournalFailed, CannotListenError) as errors:
             code = TRY_AGAIN
@@ -101,7 +110,9 @@ class Receiver:
     async def _listening(self) -> AsyncIterator[None]:
         try:
             self.admin_port = await self._admin.listen(self._settings.admin_host, self._settings.admin_port)
-            self.port = await self._server.listen(self._settings.host, self._settings.port)
+            self.port = await self._server.listen(
+                self._settings.host, self._settings.port, self.tls.context if self.tls is not None else None
+            )
             self.started.set()
             log.info("receiver_started", port=self.port, admin_port=self.admin_port, waiting=self.journal.waiting)
             yield
@@ -119,6 +130,12 @@ class Receiver:
     async def _fail_with_the_journal(self) -> None:
         await self.journal.failed.wait()
         raise JournalFailed("the disk reported an error")
+
+
+def _tls(settings: ReceiverSettings) -> Tls | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return Tls(settings.tls_cert_file, settings.tls_key_file)
 
 
 def _fast_lane_fits(settings: ReceiverSettings) -> bool:

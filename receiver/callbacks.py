@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from receiver.access_log import AccessLog
     from receiver.body import BodyLimits
     from receiver.counts import Counts
+    from receiver.door import Door
     from receiver.journal import Journal
     from receiver.retry_window import RetryWindow
     from receiver.tokens import ActiveToken, Tokens
@@ -46,6 +47,7 @@ class Callbacks:
         access_log: AccessLog,
         body_limits: BodyLimits,
         in_flight_cap: int,
+        door: Door | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
@@ -56,6 +58,7 @@ class Callbacks:
         self._body_limits = body_limits
         self._in_flight_cap = in_flight_cap
         self.in_flight = 0
+        self.door = door
         self._clock = clock
 
     async def receive_callback(self, request: BaseRequest) -> Answer:
@@ -131,7 +134,11 @@ class Callbacks:
         if not path.startswith("/"):  # a proxy's form, `POST http://host/path`
             path = request.rel_url.raw_path
         token = self._tokens.match(request.method, path)
+        turned_away = self.door.refuses(request.headers, request.remote) if self.door is not None else None
         if token is None:
+            raise NotFound
+        if turned_away is not None:
+            self._counts.turned_away[turned_away] += 1
             raise NotFound
         token.last_seen_s = time.time()
         return token

@@ -38,6 +38,8 @@ class Counts:
     traffic: defaultdict[str, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
     refused: Counter[str] = field(default_factory=Counter)
     not_found: int = 0
+    turned_away: Counter[str] = field(default_factory=Counter)
+    """With a good token, but not by the door; counted in `not_found` too."""
     bad_requests: int = 0
     latencies: Latencies = field(default_factory=Latencies)
     # -- the publisher

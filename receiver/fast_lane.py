@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from receiver.answers import Answer
     from receiver.callbacks import Call
+    from receiver.door import Door
 
 _ATTRIBUTES = frozenset(
     {
@@ -44,6 +45,8 @@ _ATTRIBUTES = frozenset(
 
 class Callbacks(Protocol):
     """What both lanes share."""
+
+    door: Door | None
 
     def begin(self, method: str, path: str) -> Call | None:
         """Return the callback that this request begins, or None: the ordinary lane answers."""
@@ -67,6 +70,7 @@ class FastLane:
         self._connection = connection
         self._callbacks = callbacks
         self._draining = draining
+        self._door = callbacks.door
         self._pending = False
         self._held: list[tuple[RawRequestMessage, StreamReader]] = []  # at most 32: then the parser stops by itself
         self._idle: asyncio.Future[None] | None = None
@@ -90,6 +94,8 @@ class FastLane:
         if waiter is None or waiter.done() or self._connection._messages:
             return False  # not idle
         if self._draining() or not _plain(message, payload):
+            return False
+        if self._door is not None and self._door.refuses(message.headers, self._connection.peername[0]):
             return False
         call = self._callbacks.begin(message.method, message.path)
         if call is None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from receiver.journal import Journal
     from receiver.retry_window import RetryWindow
+    from receiver.tls import Tls
     from receiver.tokens import Tokens
 
 
@@ -23,13 +24,20 @@ class Metrics(Collector):
     """Reads what the parts count, when it is asked to."""
 
     def __init__(
-        self, counts: Counts, journal: Journal, tokens: Tokens, window: RetryWindow, journal_quota_bytes: int
+        self,
+        counts: Counts,
+        journal: Journal,
+        tokens: Tokens,
+        window: RetryWindow,
+        journal_quota_bytes: int,
+        tls: Tls | None = None,
     ) -> None:
         self._counts = counts
         self._journal = journal
         self._tokens = tokens
         self._window = window
         self._journal_quota_bytes = journal_quota_bytes
+        self._tls = tls
         self._last_at_start = journal.last
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -41,6 +49,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield every metric of the receiver."""
         yield from self._way_in()
+        yield from self._certificate()
         yield from self._journaled()
         yield from self._publisher()
 
@@ -51,12 +60,18 @@ class Metrics(Collector):
         yield _counters(names.ACKNOWLEDGED, "merchant", {name: seen.acknowledged for name, seen in traffic})
         yield _counters(names.REFUSED, "cause", counts.refused)
         yield _counter(names.NOT_FOUND, counts.not_found)
+        yield _counters(names.TURNED_AWAY, "cause", counts.turned_away)
         yield _counter(names.BAD_REQUESTS, counts.bad_requests)
         yield _histogram(names.ACKNOWLEDGE_SECONDS, counts.latencies)
         yield self._tokens_last_seen()
         yield _gauge(names.MERCHANTS_FILE_OK, self._tokens.file_ok)
         yield _gauge(names.SECONDS_TO_LOSS, self._window.seconds_to_loss())
         yield _counter(names.POSSIBLY_LOST, self._window.possibly_lost)
+
+    def _certificate(self) -> Iterable[Metric]:
+        tls = self._tls  # without TLS there is no value: an alarm on a near end stays quiet
+        yield GaugeMetricFamily(names.TLS_FILES_OK, "", value=None if tls is None else float(tls.files_ok))
+        yield GaugeMetricFamily(names.TLS_EXPIRES, "", value=None if tls is None else tls.expires_s)
 
     def _journaled(self) -> Iterable[Metric]:
         journal = self._journal

@@ -16,6 +16,7 @@ from receiver.fast_lane import FastLane
 from receiver.quiet import where
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
     from receiver.fast_lane import Callbacks as FastLaneCallbacks
@@ -158,10 +159,10 @@ class Server(web.Server):
         if self._open == 0:
             self._empty.set()
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Take connections; return the port. Raises CannotListenError."""
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, backlog=_BACKLOG)
+        self._site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=_BACKLOG)
         try:
             await self._site.start()
         except OSError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 from typing import TYPE_CHECKING
 
 import structlog
 
+from receiver.files import Watch
 from schemas.merchants import Merchant, MerchantsFileError, load_merchants
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ log = structlog.get_logger()
 
 PREFIX = "/callbacks/"
 _METHOD = "POST"
-_LOOK_S = 1.0  # how often the file is looked at: a new token is good about as soon as it is shown
 
 
 class ActiveToken:
@@ -40,7 +39,7 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         """Raises MerchantsFileError."""
         self._path = path
-        self._stamp = _stamp(path)
+        self._watch = Watch(path)
         self.active: tuple[ActiveToken, ...] = _active(load_merchants(path))
         self.file_ok = True
 
@@ -60,7 +59,7 @@ class Tokens:
 
     def reload(self) -> None:
         """Read the file now. A broken one changes nothing, but says so in the log and in `file_ok`."""
-        self._stamp = _stamp(self._path)
+        self._watch.note()
         try:
             merchants = load_merchants(self._path)
         except MerchantsFileError as error:
@@ -72,10 +71,7 @@ class Tokens:
 
     async def follow(self) -> None:
         """Read the file again whenever it changes. Runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            if _stamp(self._path) != self._stamp:
-                self.reload()
+        await self._watch.follow(self.reload)
 
     def _take(self, active: tuple[ActiveToken, ...]) -> None:
         seen = {(token.merchant, token.token_id): token.last_seen_s for token in self.active}
@@ -91,12 +87,3 @@ def _active(merchants: Mapping[str, Merchant]) -> tuple[ActiveToken, ...]:
         for merchant in merchants.values()
         for token in merchant.tokens
     )
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes when the file is written, replaced or removed."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

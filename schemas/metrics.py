@@ -11,11 +11,16 @@ RECEIVED = "dial_results_receiver_callbacks_received"  # with a good token, what
 ACKNOWLEDGED = "dial_results_receiver_callbacks_acknowledged"  # answered 200, so stored; labels: merchant
 REFUSED = "dial_results_receiver_callbacks_refused"  # with a good token, not answered 200; labels: cause
 NOT_FOUND = "dial_results_receiver_not_found"  # the uniform 404: wrong token, path or method
+TURNED_AWAY = (
+    "dial_results_receiver_turned_away"  # of these: a good token, but not the header or address; labels: cause
+)
 BAD_REQUESTS = "dial_results_receiver_bad_requests"  # not HTTP as we accept it; answered 400 by the server
 ACKNOWLEDGE_SECONDS = "dial_results_receiver_acknowledge_seconds"  # histogram: request read to answer written
 REPEATS = "dial_results_receiver_repeats"  # results whose event id was seen before: 200s that Blu did not see
 TOKEN_LAST_SEEN = "dial_results_receiver_token_last_seen_timestamp_seconds"  # labels: merchant, token (its id)
 MERCHANTS_FILE_OK = "dial_results_receiver_merchants_file_ok"  # 1, or 0 while the file is broken and the old one holds
+TLS_FILES_OK = "dial_results_receiver_tls_files_ok"  # 1, or 0 while they are broken and the old certificate holds
+TLS_EXPIRES = "dial_results_receiver_tls_expires_timestamp_seconds"  # end of the certificate in use
 SECONDS_TO_LOSS = "dial_results_receiver_first_possible_loss_seconds"  # until Blu gives up; -1 while nothing is refused
 POSSIBLY_LOST = "dial_results_receiver_possibly_lost_stretches"  # stretches of refusals longer than Blu's retries
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from receiver import files
 from receiver import tokens as tokens_module
 from receiver.tokens import Tokens
 from schemas.merchants import MerchantsFileError
@@ -104,7 +105,7 @@ def test_a_broken_file_keeps_the_old_tokens_and_says_so(tmp_path: Path, broken: 
 async def test_a_change_is_seen_without_a_signal_and_a_broken_file_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens_module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(files, "_LOOK_S", 0.01)
     path = file(tmp_path, ("demo", "t", TOKEN))
     tokens = Tokens(path)
     following = asyncio.create_task(tokens.follow())
