@@ -16,7 +16,7 @@ from consumers.errors import TopicsUnfit
 from schemas import topics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Mapping
 
 REQUEST_S = 10.0
 """Time for one request of ours: several of the client's methods have no limit of their own."""
@@ -59,7 +59,7 @@ async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
             # All topics: asking for one by name would create it on a broker that creates topics by itself.
             described = await admin.describe_topics()
     finally:
-        await admin.close()
+        await _within(admin.close())
     return {topic["topic"]: len(topic["partitions"]) for topic in described}
 
 
@@ -120,6 +120,11 @@ async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator
             await client.start()
         yield
     finally:
-        with contextlib.suppress(KafkaError, TimeoutError):  # Kafka is away: the group notices by itself
-            async with asyncio.timeout(_STOP_S):
-                await client.stop()
+        await _within(client.stop())
+
+
+async def _within(closing: Awaitable[None]) -> None:
+    """Close a client, or leave it: Kafka is away, and the group notices by itself."""
+    with contextlib.suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(_STOP_S):
+            await closing

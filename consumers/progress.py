@@ -9,6 +9,8 @@ from aiokafka import TopicPartition
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aiokafka import AIOKafkaConsumer
+
     from consumers.rejects import Outcome
 
 
@@ -33,6 +35,19 @@ class Progress:
             place = TopicPartition(record.topic, record.partition)
             offsets[place] = min(offsets[place], record.offset)
         return {place: offset for place, offset in offsets.items() if self.committed.get(place) != offset}
+
+    async def learn(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
+        """Ask Kafka, once an assignment, where each of these assigned partitions stands.
+
+        Raises:
+            KafkaError: Kafka does not answer now.
+        """
+        committed = self.committed  # what comes after the partitions changed hands is not of interest
+        for place in [place for place in places if place not in committed]:
+            offset = await consumer.committed(place)
+            if offset is None:
+                offset = (await consumer.beginning_offsets([place]))[place]
+            committed.setdefault(place, offset)
 
     def clear(self) -> None:
         """Forget all: the partitions change hands."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from schemas.event import DialResult
 
+_DIGITS = 19
+
 
 class Received(NamedTuple):
     """A record of Kafka with its delivery, or with the typed reason why it cannot be decoded."""
@@ -42,4 +44,5 @@ def _replayed(event: DialResult, record: ConsumerRecord[bytes | None, bytes | No
 
 
 def _number(header: bytes | None) -> int | None:
-    return int(header) if header and header.isdigit() else None
+    """Read a partition or an offset, which has 64 bits at most; Python would raise at thousands of digits."""
+    return int(header) if header and header.isdigit() and len(header) < _DIGITS else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from schemas.event import DialResult
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One event and the place in Kafka where it was found.
 
     The same event may come from several places: Blu's retry, a re-sent journal, a replay.
@@ -26,6 +25,10 @@ class Delivery:
     """The replay job that asked for this delivery; None for a live one."""
     original: tuple[int, int] | None = None
     """On a replayed delivery: partition and offset of the live record that it copies."""
+    live_committed: int | None = None
+    """On a replayed delivery: up to which offset this consumer has committed the live partition of `original`, as it
+    stood when the batch was handed over. At or above it the live record itself is still to come; below it is done.
+    None: live, or nobody here knows (no `original`, or its partition is another process's)."""
 
 
 @dataclass(frozen=True, slots=True)

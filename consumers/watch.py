@@ -78,21 +78,13 @@ class Watch:
         """Return how many live and how many replayed records are still to be done."""
         async with asyncio.timeout(REQUEST_S):
             committed = self._progress.committed
-            await self._learn(places, committed)
+            await self._progress.learn(self._consumer, places)
             ends = await self._consumer.end_offsets(places) if places else {}
         live = replay = 0
         for place, end in ends.items():
             behind = max(0, end - committed.get(place, end))
             live, replay = (live + behind, replay) if place.topic == topics.DIAL_RESULTS else (live, replay + behind)
         return live, replay
-
-    async def _learn(self, places: Collection[TopicPartition], committed: dict[TopicPartition, int]) -> None:
-        """Ask once an assignment where each partition stands."""
-        for place in [place for place in places if place not in committed]:
-            offset = await self._consumer.committed(place)
-            if offset is None:
-                offset = (await self._consumer.beginning_offsets([place]))[place]
-            committed.setdefault(place, offset)
 
 
 class Watchdog:

@@ -17,6 +17,7 @@ from consumers.broker import REQUEST_S
 from consumers.errors import Interrupted
 from consumers.rejects import Outcome
 from consumers.sink import EventsRejected, SinkUnavailable
+from schemas import topics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -110,11 +111,28 @@ class Writer:
 
     async def _settle(self, sink: Sink, batch: Sequence[Received]) -> list[Outcome]:
         """Write until every event is durable or rejected; say what became of each record, in order."""
-        deliveries = [received.delivery for received in batch if received.delivery]
+        deliveries = await self._handed_over([received.delivery for received in batch if received.delivery])
         reasons, attempts = await self._write(sink, deliveries) if deliveries else ({}, 1)
         return [
             Outcome(one, reasons.get(one.delivery.event.event_id) if one.delivery else one.reason, attempts)
             for one in batch
+        ]
+
+    async def _handed_over(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Tell replayed ones how far their live partition is committed: what is still to come, the live one brings."""
+        originals = {one.original[0] for one in deliveries if one.original}
+        if not originals:
+            return deliveries
+        consumer, progress = self._parts.consumer, self._parts.progress
+        live = {
+            place
+            for place in consumer.assignment()
+            if place.topic == topics.DIAL_RESULTS and place.partition in originals
+        }
+        await self._until_done("offsets_unknown", lambda: progress.learn(consumer, live))
+        committed = {place.partition: progress.committed.get(place) for place in live}
+        return [
+            one._replace(live_committed=committed.get(one.original[0])) if one.original else one for one in deliveries
         ]
 
     async def _write(self, sink: Sink, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], int]:

@@ -185,7 +185,15 @@ async def test_a_replay_of_what_is_there_changes_nothing(subject: Subject) -> No
     async with subject.open() as sink:
         await settle(sink, batch)
         again = [
-            Delivery(one.event, topics.replay("any"), one.partition, offset, "replay-1", (one.partition, one.offset))
+            Delivery(
+                one.event,
+                topics.replay("any"),
+                one.partition,
+                offset,
+                "r-1",
+                (one.partition, one.offset),
+                one.offset + 1,
+            )
             for offset, one in enumerate(batch)
         ]
         await settle(sink, again)

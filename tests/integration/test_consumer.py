@@ -70,6 +70,40 @@ async def test_a_replay_says_so_and_names_its_original(kafka: Kafka, memory: Mem
     assert found == {"1": ("r-1", (2, 77)), "2": ("", None), "3": (None, None)}
 
 
+async def test_a_replay_is_told_what_its_live_partition_has_committed(kafka: Kafka, memory: Memory) -> None:
+    def place(partition: int, offset: int) -> dict[str, str]:
+        return {"replay_id": "r", "original_partition": str(partition), "original_offset": str(offset)}
+
+    await kafka.publish_events_in_one_partition(7)
+    async with running(kafka, memory) as one:
+        await until_committed(kafka)
+        await kafka.publish([event(50)], topics.replay("memory"), **place(0, 3))
+        await kafka.publish([event(51)], topics.replay("memory"), **place(1, 0))  # nothing of that partition is done
+        await kafka.publish([event(52)], topics.replay("memory"), **place(999, 0))  # nobody's
+        await until(lambda: len(memory.effects) == 10, watched=one)
+    found = {one.event.record_id: one.live_committed for one in memory.deliveries}
+    assert [found[name] for name in ("50", "51", "52")] == [7, 0, None]
+    assert found["1"] is None
+
+
+async def test_replays_wait_while_more_and_more_live_results_do(kafka: Kafka, memory: Memory) -> None:
+    memory.gate.clear()
+    async with running(kafka, memory, max_events=100) as one:
+        await until(lambda: one.status.joined, watched=one)
+        for number in range(3):
+            await kafka.publish(event(number * 1_500 + each) for each in range(1_500))
+            lag = (number + 1) * 1_500
+            await until(lambda lag=lag: one.status.live_lag == lag, watched=one)  # type: ignore[misc]
+        consumer = one.consumer._fetcher._consumer  # type: ignore[union-attr]
+        held = {place for place in consumer.assignment() if place.topic != topics.DIAL_RESULTS}
+        assert one.consumer._fetcher._replay_held  # type: ignore[union-attr]
+        assert held <= consumer.paused()
+        await kafka.publish([event(9_999)], topics.replay("memory"))
+        memory.gate.set()
+        await until(lambda: len(memory.effects) == 4_501, watched=one)
+        assert not consumer.paused()
+
+
 async def test_a_sink_that_is_away_for_long_costs_neither_events_nor_membership(
     kafka: Kafka, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
