@@ -24,7 +24,7 @@ class Received(NamedTuple):
 
 
 def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
-    """Decode a record. Never raises: a record that is no event is an outcome too."""
+    """Read a record, the event's `record()` apart. Never raises: a record that is no event is an outcome too."""
     try:
         event = wire.decode(record.value)
     except wire.InvalidRecord as error:
@@ -32,6 +32,16 @@ def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
     if record.topic == topics.DIAL_RESULTS:
         return Received(record, Delivery(event, record.topic, record.partition, record.offset))
     return Received(record, _replayed(event, record))
+
+
+def look_inside(received: Received) -> Received:
+    """Decode what the event says, too; where that fails, the reason stands in the place of the delivery."""
+    try:
+        if received.delivery:
+            received.delivery.event.record()
+    except wire.InvalidRecord as error:
+        return Received(received.record, None, error.reason)
+    return received
 
 
 def _replayed(event: DialResult, record: ConsumerRecord[bytes | None, bytes | None]) -> Delivery:

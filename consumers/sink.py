@@ -93,6 +93,8 @@ class Sink(Protocol):
       events, for ever.
     - `EventsRejected`: exactly the named events can never succeed, all the others are durable. The runner writes the
       named ones to the dead-letter topic, with their original bytes, and goes on.
+    - `InvalidRecord`, which `event.record()` raises for numbers beyond what any reader can hold: not to be caught. The
+      runner dead-letters the records for which it does, and calls again with the others.
     - Anything else is a bug. The runner commits nothing, says so and ends the process.
 
     An instance comes from the module's `connect(settings, merchants)`, an async context manager, which raises

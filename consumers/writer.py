@@ -15,9 +15,11 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from consumers.backoff import Backoff
 from consumers.broker import REQUEST_S
 from consumers.errors import Interrupted
+from consumers.received import look_inside
 from consumers.rejects import Outcome
 from consumers.sink import EventsRejected, SinkUnavailable
 from schemas import topics
+from schemas.event import InvalidRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -112,7 +114,13 @@ class Writer:
     async def _settle(self, sink: Sink, batch: Sequence[Received]) -> list[Outcome]:
         """Write until every event is durable or rejected; say what became of each record, in order."""
         deliveries = await self._handed_over([received.delivery for received in batch if received.delivery])
-        reasons, attempts = await self._write(sink, deliveries) if deliveries else ({}, 1)
+        try:
+            reasons, attempts = await self._write(sink, deliveries) if deliveries else ({}, 1)
+        except InvalidRecord:  # rare: an event is decoded where it is used, and this one cannot be
+            readable = [look_inside(received) for received in batch]
+            if readable == batch:
+                raise
+            return await self._settle(sink, readable)
         return [
             Outcome(one, reasons.get(one.delivery.event.event_id) if one.delivery else one.reason, attempts)
             for one in batch

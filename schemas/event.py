@@ -21,6 +21,14 @@ _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _Id = Annotated[str, msgspec.Meta(min_length=1)]
 
 
+class InvalidRecord(ValueError):  # noqa: N818  # the name of the thing, as the contract calls it
+    """A record that is no event of this contract. `reason` is typed: nothing of the record is in it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class DialResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict=True):
     """One result of one call, as every subscriber sees it.
 
@@ -38,20 +46,34 @@ class DialResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict
     envelope: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     def record(self) -> dict[str, Any]:
-        """Return the record for use: whole numbers exact, others as `Decimal`. Decoded once; do not change it."""
+        """Return the record: whole numbers exact, others as `Decimal`. Decoded at the first use; do not change it.
+
+        Raises:
+            InvalidRecord: it says something that no reader can hold, as no record of our receiver does.
+        """
         return self._record
 
     @cached_property
     def _record(self) -> dict[str, Any]:
-        record = exact.decode_decimals(self.result)
+        try:
+            record = exact.decode_decimals(self.result)
+        except exact.FAILURES as error:
+            raise refusal(error) from None
         if not isinstance(record, dict):
-            raise msgspec.ValidationError("a record is an object")
+            raise InvalidRecord("not-an-event")
         return record
 
     @property
     def key(self) -> bytes:
         """The record's key in Kafka: results of one contact stay together."""
         return f"{self.merchant}:{self.record_id}".encode()
+
+
+def refusal(failure: Exception) -> InvalidRecord:
+    """Give one of `exact.FAILURES` its typed reason: `not-an-event`, `too-deep` or `not-json`."""
+    if isinstance(failure, msgspec.ValidationError):
+        return InvalidRecord("not-an-event")
+    return InvalidRecord("too-deep" if isinstance(failure, RecursionError) else "not-json")
 
 
 def event_id(merchant: str, task_id: str, record_id: str, canonical: bytes) -> str:

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from . import exact
-from .event import DialResult
+from .event import DialResult, InvalidRecord, refusal
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+__all__ = ["InvalidRecord", "KafkaRecord", "decode", "encode", "timestamp"]
 
 _encode_text = msgspec.json.encode
 _decoder = msgspec.json.Decoder(DialResult)
 
 _SPEC_VERSION = ("ce_specversion", b"1.0")
 _TYPE = ("ce_type", b"blu.dial-result")
+_OPENING_BRACE = ord("{")
 _CONTENT_TYPE = ("content-type", b"application/json")
 
 
@@ -27,14 +30,6 @@ class KafkaRecord(NamedTuple):
     value: bytes
     headers: list[tuple[str, bytes]]
     timestamp_ms: int
-
-
-class InvalidRecord(ValueError):  # noqa: N818  # the name of the thing, as the contract calls it
-    """A record that is no event of this contract. `reason` is typed: nothing of the record is in it."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def encode(result: DialResult) -> KafkaRecord:
@@ -68,7 +63,7 @@ def encode(result: DialResult) -> KafkaRecord:
 
 
 def decode(value: bytes | None) -> DialResult:
-    """Read an event; its `record()` is decoded already, so that no later use of it can fail.
+    """Read an event. Of `result` only the JSON is looked at: `record()` decodes it, for those who want it.
 
     Raises:
         InvalidRecord: with reason `empty`, `not-json`, `not-an-event` or `too-deep`.
@@ -77,13 +72,10 @@ def decode(value: bytes | None) -> DialResult:
         raise InvalidRecord("empty")
     try:
         result = _decoder.decode(value)
-        result.record()
-    except msgspec.ValidationError:
-        raise InvalidRecord("not-an-event") from None
-    except RecursionError:
-        raise InvalidRecord("too-deep") from None
-    except exact.FAILURES:
-        raise InvalidRecord("not-json") from None
+    except exact.FAILURES as error:
+        raise refusal(error) from None
+    if memoryview(result.result)[0] != _OPENING_BRACE:
+        raise InvalidRecord("not-an-event")
     return result
 
 

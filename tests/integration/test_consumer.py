@@ -187,6 +187,23 @@ async def test_what_cannot_be_decoded_becomes_a_dead_letter(kafka: Kafka, memory
     assert all(headers(letter)["a"] == b"b" and letter.timestamp == 1_700_000_000_000 for letter in letters)
 
 
+async def test_what_cannot_be_decoded_where_it_is_used_becomes_a_dead_letter_alone(
+    kafka: Kafka, memory: Memory
+) -> None:
+    memory.bad = lambda one: not one.record()
+    events = [event(number) for number in range(4)]
+    good = [wire.encode(one).value for one in events]
+    bad = good[1].replace(b'"text":""', b'"text":1e9999999999999999999999')
+    for value in (*good, bad):
+        await kafka.publish_raw(value, partition=0)
+    async with running(kafka, memory) as one:
+        await until(lambda: len(memory.effects) == 4, watched=one)
+        letters = await kafka.read(topics.dead_letter("memory"), 1)
+        await until_committed(kafka)
+    assert [(headers(letter)["reason"], letter.value) for letter in letters] == [(b"not-json", bad)]
+    assert sorted(memory.effects) == sorted(one.event_id for one in events)
+
+
 async def test_a_bad_deploy_pours_nothing_into_the_dead_letters(kafka: Kafka, memory: Memory) -> None:
     memory.bad = lambda event: int(event.record_id) >= 100
     await kafka.publish_events_in_one_partition(100)
