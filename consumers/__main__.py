@@ -26,12 +26,12 @@ from consumers.errors import ConsumerStops, TopicsUnfit
 from consumers.finding import FoundSink, UnfitSink, find, names
 from consumers.health import Health, serving
 from consumers.metrics import Metrics
-from consumers.quiet import quieten, report_stray, report_uncaught
 from consumers.settings import ConsumerSettings
 from consumers.sink import SinkUnavailable
 from schemas.kafka import KafkaSettings
 from schemas.logs import configure_logging
 from schemas.merchants import MerchantsFileError, load_merchants
+from schemas.quiet import quieten, report_stray, report_uncaught
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

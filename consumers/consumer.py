@@ -22,7 +22,6 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from consumers import broker
-from consumers.backoff import Backoff
 from consumers.buffer import Buffer
 from consumers.dead_letter import DeadLetters
 from consumers.errors import KafkaRefuses
@@ -34,6 +33,7 @@ from consumers.tenure import Tenure
 from consumers.watch import Watch, Watchdog
 from consumers.writer import Parts, Writer
 from schemas import topics
+from schemas.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

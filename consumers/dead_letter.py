@@ -36,8 +36,15 @@ class DeadLetters:
         Raises:
             KafkaError, TimeoutError: not all are; some may be.
         """
-        async with asyncio.timeout(SEND_S):
-            await asyncio.gather(*[await self._send(outcome) for outcome in rejected])
+        sent: list[asyncio.Future[object]] = []
+        try:
+            async with asyncio.timeout(SEND_S):
+                for outcome in rejected:
+                    sent.append(await self._send(outcome))  # noqa: PERF401  # what was sent is known when it is cut short
+                await asyncio.gather(*sent)
+        finally:
+            for one in sent:
+                one.add_done_callback(_seen)
 
     async def _send(self, outcome: Outcome) -> asyncio.Future[object]:
         record = outcome.received.record
@@ -62,3 +69,9 @@ class DeadLetters:
             kept += [(name, str(value).encode()) for name, value in zip(_PLACE, place, strict=True)]
         ours = (outcome.reason, self._consumer, outcome.attempts, self._version)
         return kept + [(name, str(value).encode()) for name, value in zip(_OURS, ours, strict=True)]
+
+
+def _seen(sent: asyncio.Future[object]) -> None:
+    """Take note of how it ended, long after everybody gave up on it; asyncio complains of failures nobody saw."""
+    if not sent.cancelled():
+        sent.exception()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from consumers.backoff import Backoff
 from consumers.broker import REQUEST_S
 from consumers.errors import Interrupted
 from consumers.received import look_inside
 from consumers.rejects import Outcome
 from consumers.sink import EventsRejected, SinkUnavailable
 from schemas import topics
+from schemas.backoff import Backoff
 from schemas.event import InvalidRecord
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from pydantic import ValidationError
 
 from receiver.app import TRY_AGAIN, Receiver
 from receiver.journal import JournalError
-from receiver.quiet import quieten, report_stray, report_uncaught
 from receiver.settings import ReceiverSettings
 from receiver.tls import TlsFilesError
 from schemas.kafka import KafkaSettings
 from schemas.logs import configure_logging
 from schemas.merchants import MerchantsFileError
+from schemas.quiet import quieten, report_stray, report_uncaught
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from receiver.backoff import Backoff
 from receiver.broker import Broker, NotDelivered, connected
 from receiver.recent import Recent
 from receiver.window import Window, by_partition, decode_window
+from schemas.backoff import Backoff
 from schemas.topics import QUARANTINE
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WINDOW_CALLBACKS = 1_000  # what a restart sends again at most
+_BACKOFF = Backoff(first_s=0.25, most_s=5.0)  # an outage's end is noticed within that; a try is one small request
 WINDOW_BYTES = 8_000_000  # of bodies; decoded they take about three times as much memory
 
 
@@ -41,7 +42,7 @@ class Publisher:
         self._journal = journal
         self._options = options
         self._counts = counts
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or _BACKOFF
         self._recent = Recent()
         self._client = AsyncExitStack()
         self._broker: Broker | None = None

@@ -13,7 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from receiver.answers import BAD_REQUEST, BUG, Answer, render
 from receiver.fast_lane import FastLane
-from receiver.quiet import where
+from schemas.quiet import where
 
 if TYPE_CHECKING:
     import ssl

@@ -41,7 +41,9 @@ class StdoutSink:
 
     async def write(self, deliveries: Sequence[Delivery]) -> None:
         """Append what is not there yet; durable on return. Raises SinkUnavailable where the file cannot be written."""
-        lines = {one.event.event_id: wire.encode(one.event).value + b"\n" for one in deliveries}
+        lines: dict[str, bytes] = {}
+        for one in deliveries:  # of a repeat the first counts
+            lines.setdefault(one.event.event_id, wire.encode(one.event).value + b"\n")
         try:
             await asyncio.to_thread(self._append, lines)
         except OSError as error:  # the disk is full, another writer holds the lock, nobody reads standard output

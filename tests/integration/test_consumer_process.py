@@ -132,7 +132,7 @@ async def test_a_bug_exits_1_names_its_place_and_none_of_the_data(kafka: Kafka, 
     one = await asyncio.to_thread(process, kafka, "stdout", STDOUT_PATH=str(path))
     code, _, logged = await ended(one)
     assert code == 1
-    assert logged[-1]["event"] == "consumer_broken_nothing_committed"
+    assert logged[-1]["event"] == "process_ends"
     assert "secret" not in json.dumps(logged)
 
 

@@ -13,11 +13,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
 
-from receiver.backoff import Backoff
 from receiver.counts import Counts
 from receiver.journal import Journal, JournalLimits
 from receiver.publisher import Publisher
 from schemas import topics, wire
+from schemas.backoff import Backoff
 from tests.services import Broker
 from tests.unit.receivers import running
 

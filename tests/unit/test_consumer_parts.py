@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.backoff import Backoff
+from consumers import dead_letter
 from consumers.buffer import Buffer
 from consumers.errors import Interrupted, StandsStill, TooManyRejects
 from consumers.finding import UnfitSink, find, names
-from consumers.received import Received
+from consumers.received import Received, receive
 from consumers.rejects import Outcome, RejectRun
 from consumers.sink import Batching
 from consumers.status import Status
 from consumers.tenure import Tenure
 from consumers.watch import UNKNOWN_S, Watchdog
+from schemas import topics, wire
+from schemas.backoff import Backoff
+from schemas.blu import BluRecord
+from schemas.event import dial_result
 
 
 def received(offset: int, size: int = 10, partition: int = 0) -> Received:
@@ -87,6 +93,52 @@ async def test_a_shut_buffer_holds_and_takes_nothing() -> None:
     buffer.open()
     buffer.add([received(3)])
     assert offsets(await buffer.take()) == [3]
+
+
+def test_what_a_replay_says_of_its_original_is_a_place_or_nothing() -> None:
+    def original(partition: bytes, offset: bytes) -> tuple[int, int] | None:
+        headers = ((topics.ORIGINAL_PARTITION, partition), (topics.ORIGINAL_OFFSET, offset))
+        content = BluRecord(0, "1", b"{}")
+        value = wire.encode(dial_result("demo", "1", content, 0)).value
+        record: Any = ConsumerRecord("replay", 0, 0, 0, 0, None, value, None, -1, len(value), headers)
+        delivery = receive(record).delivery
+        assert delivery
+        return delivery.original
+
+    assert original(b"2", b"9" * 18) == (2, 10**18 - 1)
+    for odd in (b"", b"-1", b"9" * 19, b"9" * 5_000, b"1.0", "\u0662".encode()):
+        assert original(b"2", odd) is None
+        assert original(odd, b"2") is None
+
+
+class StuckProducer:
+    """Takes some, then stands still; what it took fails later, as it does while Kafka is away."""
+
+    def __init__(self, takes: int) -> None:
+        self.taken: list[asyncio.Future[object]] = []
+        self._takes = takes
+
+    async def send(self, *_: object, **__: object) -> asyncio.Future[object]:
+        if len(self.taken) == self._takes:
+            await asyncio.get_running_loop().create_future()
+        self.taken.append(asyncio.get_running_loop().create_future())
+        return self.taken[-1]
+
+
+async def test_dead_letters_cut_short_leave_no_failure_that_nobody_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letter, "SEND_S", 0.05)
+    producer: Any = StuckProducer(takes=2)
+    strays: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: strays.append(context))
+    with pytest.raises(TimeoutError):
+        await dead_letter.DeadLetters(producer, "any", "1").send(outcomes("xxx"))
+    for one in producer.taken:
+        one.set_exception(KafkaTimeoutError())
+    await asyncio.sleep(0)
+    producer.taken.clear()
+    del one
+    gc.collect()
+    assert not strays
 
 
 def outcomes(text: str, first: int = 0) -> list[Outcome]:

@@ -12,10 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver import broker
-from receiver.backoff import Backoff
 from receiver.counts import Counts
 from receiver.journal import Journal, JournalFailed, JournalLimits
 from receiver.publisher import Publisher
+from schemas.backoff import Backoff
 from tests.unit.receivers import BODY, until
 
 

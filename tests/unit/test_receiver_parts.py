@@ -14,13 +14,13 @@ from structlog.testing import capture_logs
 
 from receiver.access_log import AccessLog
 from receiver.answers import ACKNOWLEDGED, ANSWERS, BAD_REQUEST, BUG, answer_for, render
-from receiver.backoff import Backoff
 from receiver.errors import BodyTooLarge, NotFound, Refused
 from receiver.journal import JournalError, JournalFull
-from receiver.quiet import NothingOfTheRequest, OnceAMinute, report_stray, report_uncaught
 from receiver.recent import Recent
 from receiver.retry_window import CLEAR, RetryWindow
 from schemas import metrics as names
+from schemas.backoff import Backoff
+from schemas.quiet import NoText, OnceAMinute, report_stray, report_uncaught
 from tests.unit.receivers import running
 
 
@@ -186,7 +186,7 @@ class TestQuiet:
 
     def test_what_aiohttp_says_holds_nothing_of_the_request(self) -> None:
         record = self.record("Error handling request %s", "canary", error=ValueError("canary"))
-        assert NothingOfTheRequest().filter(record)
+        assert NoText().filter(record)
         text = logging.Formatter().format(record)
         assert "canary" not in text
         assert "ValueError" in text

@@ -1,4 +1,8 @@
-"""What our logs say of other people's failures: what kind and where, never their text, which may hold data."""
+"""What our logs say of other people's failures: what kind and where, never their text, which may hold data.
+
+aiohttp writes the request line of a malformed request, which holds the token, and asyncio whole exceptions. aiokafka
+writes a line for every try of an outage. Our own lines say what matters of these.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 _REPEAT_S = 60.0
-_MOST_TEMPLATES = 1_000
+_MOST_TEMPLATES = 1_000  # templates are few; whatever they are, this has a bound
 _NO_TEXT = ("asyncio", "asyncpg.pool", "aiohttp.access", "aiohttp.internal", "aiohttp.server", "aiohttp.web")
 
 
 def where(error: BaseException) -> dict[str, str]:
-    """Return an exception's type and the line that raised it."""
+    """Return an exception's type and the line that raised it, for a log line: its text may hold anything."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
     return {"error": type(error).__name__, "raised_at": place}
 
 
 class NoText(logging.Filter):
-    """Leaves of a record that there was one, and where its exception came from."""
+    """Leaves of a record that there was one, its exception's type and place."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -40,7 +44,7 @@ class NoText(logging.Filter):
 
 
 class OnceAMinute(logging.Filter):
-    """Lets the same message through once a minute: aiokafka writes one for every try of an outage."""
+    """Lets the same message through once a minute: the first says what is wrong, the others say it again."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -58,7 +62,10 @@ class OnceAMinute(logging.Filter):
 
 
 def quieten() -> None:
-    """Filter what aiokafka, aiohttp and asyncio say; once a process. Handlers filter their loggers' children too."""
+    """Filter what aiokafka, aiohttp, asyncio and asyncpg say; once a process, after `configure_logging`.
+
+    Handlers filter what a logger's children say too, loggers do not.
+    """
     for name in _NO_TEXT:
         logging.getLogger(name).addFilter(NoText())
     seldom = OnceAMinute()
@@ -73,5 +80,9 @@ def report_stray(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 
 
 def report_uncaught(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
-    """Take the exception that ends the process; `sys.excepthook`."""
-    log.critical("consumer_broken_nothing_committed", **where(error))
+    """Take the exception that ends the process; `sys.excepthook`. Groups are told apart."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            report_uncaught(type(inner), inner, inner.__traceback__)
+        return
+    log.critical("process_ends", **where(error))
