@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
 
 from consumers.errors import TopicsUnfit
 from schemas import topics
+from schemas.clients import started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 REQUEST_S = 10.0
 """Time for one request of ours: several of the client's methods have no limit of their own."""
@@ -53,13 +52,9 @@ async def check_topics(kafka_options: Mapping[str, Any], consumer: str) -> None:
 
 async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
     admin = AIOKafkaAdminClient(**kafka_options, request_timeout_ms=int(REQUEST_S * 1_000))
-    try:
-        async with asyncio.timeout(REQUEST_S):
-            await admin.start()
-            # All topics: asking for one by name would create it on a broker that creates topics by itself.
-            described = await admin.describe_topics()
-    finally:
-        await _within(admin.close())
+    async with asyncio.timeout(REQUEST_S), started(admin, REQUEST_S, _STOP_S):
+        # All topics: asking for one by name would create it on a broker that creates topics by itself.
+        described = await admin.describe_topics()
     return {topic["topic"]: len(topic["partitions"]) for topic in described}
 
 
@@ -89,7 +84,7 @@ async def consuming(
         fetch_max_bytes=_FETCH_BYTES,
         max_partition_fetch_bytes=_PARTITION_BYTES,
     )
-    async with _started(client):
+    async with started(client, REQUEST_S, _STOP_S):  # where Kafka is away at the end, the group notices by itself
         yield client
 
 
@@ -109,22 +104,5 @@ async def producing(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIte
         retry_backoff_ms=500,
         max_request_size=2 * topics.MAX_RECORD_BYTES,  # the record and our headers; the broker's limit is what counts
     )
-    async with _started(client):
+    async with started(client, REQUEST_S, _STOP_S):  # where Kafka is away at the end, the group notices by itself
         yield client
-
-
-@asynccontextmanager
-async def _started(client: AIOKafkaConsumer | AIOKafkaProducer) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(REQUEST_S):
-            await client.start()
-        yield
-    finally:
-        await _within(client.stop())
-
-
-async def _within(closing: Awaitable[None]) -> None:
-    """Close a client, or leave it: Kafka is away, and the group notices by itself."""
-    with contextlib.suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(_STOP_S):
-            await closing

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrP
 from pydantic import ValidationError
 
 from consumers.finding import names
+from schemas.clients import started
 from schemas.kafka import KafkaSettings
 from schemas.topics import TopicSpec, topic_specs
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHECK_FAILED, USAGE, TRY_LATER = 1, 2, 75
 _ANSWER_S = 60.0  # for all of it; a broker that has just started may take a while to name a controller
 _AGAIN_S = 0.1
+_STOP_S = 1.0
 
 
 class TopicRefused(Exception):  # noqa: N818  # a state of affairs
@@ -43,16 +45,12 @@ async def apply(options: Mapping[str, Any], specs: Sequence[TopicSpec], *, dry_r
         KafkaError, OSError, TimeoutError: no broker answers.
     """
     admin = AIOKafkaAdminClient(**options)
-    try:
-        async with asyncio.timeout(_ANSWER_S):
-            await admin.start()
-            there = set(await admin.list_topics())
-            missing = [spec for spec in specs if spec.name not in there]
-            if missing and not dry_run:
-                await _create(admin, missing)
-            differences = await _differences(admin, [spec for spec in specs if spec.name in there])
-    finally:
-        await admin.close()
+    async with asyncio.timeout(_ANSWER_S), started(admin, _ANSWER_S, _STOP_S):
+        there = set(await admin.list_topics())
+        missing = [spec for spec in specs if spec.name not in there]
+        if missing and not dry_run:
+            await _create(admin, missing)
+        differences = await _differences(admin, [spec for spec in specs if spec.name in there])
     return Applied([spec.name for spec in missing], differences)
 
 

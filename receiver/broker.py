@@ -7,12 +7,13 @@ host, batches are dropped after `request_timeout_ms` but the answer may take twi
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from schemas import clients
 from schemas.topics import DIAL_RESULTS, QUARANTINE
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ BATCH_BYTES = 512 * 1024
 REQUEST_TIMEOUT_S = 8.0
 _CONNECT_S = 10.0  # three hosts that refuse take milliseconds, one that swallows packets takes all of it
 _ROUND_S = 2 * REQUEST_TIMEOUT_S + 4.0  # aiokafka may take twice its timeout to give a batch up
-_STOP_S = 0.5
+_STOP_S = 0.5  # its batches are in the journal: nothing is worth waiting for
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -91,7 +92,7 @@ class Broker:
             raise NotDelivered(type(error).__name__) from None
         finally:
             for answer in answers:
-                _drop(answer)
+                answer.add_done_callback(_forget)
         return {place: answer.exception() for place, answer in zip(turn, answers, strict=True)}
 
 
@@ -143,8 +144,8 @@ async def connected(options: Mapping[str, Any]) -> AsyncIterator[Broker]:
 
 async def _start(producer: AIOKafkaProducer) -> None:
     try:
+        await clients.start(producer, _CONNECT_S)
         async with asyncio.timeout(_CONNECT_S):
-            await producer.start()
             # Of all topics: asking for one by name creates it where the broker allows that.
             known = await producer.client.force_metadata_update()
     except (KafkaError, OSError, TimeoutError):
@@ -154,13 +155,9 @@ async def _start(producer: AIOKafkaProducer) -> None:
 
 
 async def _discard(producer: AIOKafkaProducer) -> None:
-    """Close the client within a second, whatever it waits for; its batches are in the journal."""
+    """Close the client within half a second, whatever it waits for, or at once when cancelled."""
     producer._message_accumulator.fail_all(KafkaError("abandoned"))  # noqa: SLF001  # or `stop` waits for them for ever
-    for close in (producer.stop, producer.client.close):
-        with suppress(KafkaError, OSError, TimeoutError):
-            async with asyncio.timeout(_STOP_S):
-                await close()
-                return
+    await clients.stop(producer, _STOP_S)
 
 
 def _batches(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> list[Batch]:
@@ -173,9 +170,9 @@ def _batches(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> list[B
     return batches
 
 
-def _drop(answer: asyncio.Future[Any]) -> None:
-    """Wait no more; an exception that came, or comes, is nobody's any more."""
-    if not answer.cancel() and not answer.cancelled():
+def _forget(answer: asyncio.Future[Any]) -> None:
+    """Take an exception that is nobody's any more. To cancel the answer instead would leave aiokafka's own untaken."""
+    if not answer.cancelled():
         answer.exception()
 
 

