@@ -47,3 +47,9 @@ REPLAY_LAG = "dial_results_consumer_replay_lag_events"
 SINK_AVAILABLE = "dial_results_consumer_sink_available"  # 0 while it waits for its sink
 WRITE_SECONDS = "dial_results_consumer_write_seconds"  # histogram: one call of the sink
 LAST_COMMIT = "dial_results_consumer_last_commit_timestamp_seconds"
+
+# -- the crm consumer's own --------------------------------------------------------------------------------------------
+CRM_CALLS = "dial_results_consumer_crm_calls"  # labels: consumer, answer (2xx 3xx 4xx 5xx none)
+CRM_BREAKER_OPEN = "dial_results_consumer_crm_breaker_open"  # 1 while calls are held back since the CRM only fails
+CRM_UNAUTHORISED = "dial_results_consumer_crm_unauthorised"  # 1 while the CRM refuses our token: alarm on it
+CRM_GAVE_UP = "dial_results_consumer_crm_gave_up"  # dead-lettered after CRM_GIVE_UP_S of "try again"

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from consumers.sink import Delivery
+from consumers.sinks.crm import Settings
 from ops.standalone.crm_pages import make_app
 from ops.standalone.crm_store import Store
 from ops.standalone.crm_window import Window
@@ -23,6 +24,7 @@ from schemas.exact import canonical
 from schemas.topics import DIAL_RESULTS
 
 TOKEN = "made-up-token"
+EVENT = ("dial_result_event_id", "Dial_Result_Event_Id__c", "event_id")
 PATH = "/crm/objects/2026-09/contacts/batch/upsert"
 
 
@@ -51,7 +53,9 @@ class Crm:
     async def shows(self, contact: str) -> str | None:
         """Return the event that a contact shows."""
         found = await self.get(f"/contacts/{contact}")
-        return None if found == 404 else found["properties"]["dial_result_event_id"]
+        return (
+            None if found == 404 else next(found["properties"][name] for name in EVENT if name in found["properties"])
+        )
 
     async def calls(self) -> list[dict[str, Any]]:
         calls: list[dict[str, Any]] = await self.get("/calls")
@@ -60,15 +64,22 @@ class Crm:
     async def upsert(
         self, inputs: Any, *, token: str = TOKEN, path: str = PATH
     ) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """Make one call; return status, body, headers."""
-        headers = {"Authorization": f"Bearer {token}"}
-        async with self.session.post(self.url + path, json={"inputs": inputs}, headers=headers) as response:
+        """Make one call of HubSpot's; return status, body, headers."""
+        return await self.call("POST", path, {"inputs": inputs}, Authorization=f"Bearer {token}")
+
+    async def call(self, method: str, path: str, body: Any, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """Make any call; return status, body, headers."""
+        given = {"Authorization": f"Bearer {TOKEN}"} | {name.replace("_", "-"): text for name, text in headers.items()}
+        async with self.session.request(method, self.url + path, json=body, headers=given) as response:
             return response.status, await response.json(), dict(response.headers)
 
 
 @asynccontextmanager
-async def sandbox(state: Path, limit: int = 190, window_s: float = 10.0) -> AsyncIterator[Crm]:
-    runner = web.AppRunner(make_app(Store(state), TOKEN, Window(limit, window_s)), access_log=None, shutdown_timeout=1)
+async def sandbox(
+    state: Path, limit: int = 190, window_s: float = 10.0, webhook_secret: str | None = None
+) -> AsyncIterator[Crm]:
+    app = make_app(Store(state), TOKEN, Window(limit, window_s), webhook_secret)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -87,6 +98,11 @@ def one_input(contact: str = "demo:1", event: str = "e-1", **properties: Any) ->
         "objectWriteTraceId": event,
         "properties": {"dial_result_event_id": event} | properties,
     }
+
+
+def settings(url: str, **more: Any) -> Settings:
+    """Make settings of the sink for a sandbox CRM; without a ledger unless one is given."""
+    return Settings(**({"url": url, "token": TOKEN, "ledger_dsn": "postgresql://unused"} | more))
 
 
 def event(record_id: str, text: str = "", *, received_ms: int = 1_700_000_000_000, **record: Any) -> DialResult:

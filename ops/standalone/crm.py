@@ -1,6 +1,7 @@
-"""The sandbox CRM: shaped like HubSpot as its vendor documents it, on this machine, with a script for its bad days.
+"""The sandbox CRM: HubSpot, Salesforce and a webhook as their vendors document them, with a script for bad days.
 
-`python -m ops.standalone.crm --port P --state FILE`, its token in `SANDBOX_CRM_TOKEN`. docs/crm.md lists its pages.
+`python -m ops.standalone.crm --port P --state FILE`, its token in `SANDBOX_CRM_TOKEN`, a webhook's secret in
+`SANDBOX_CRM_WEBHOOK_SECRET`. docs/crm.md lists its pages.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def main() -> None:
     except StoreInUse as error:
         print(error, file=sys.stderr)
         sys.exit(_TRY_LATER)
-    app = make_app(store, token, Window(arguments.limit, arguments.window))
+    app = make_app(
+        store, token, Window(arguments.limit, arguments.window), os.environ.get("SANDBOX_CRM_WEBHOOK_SECRET")
+    )
     # No access log: paths name contacts.
     web.run_app(app, host=arguments.host, port=arguments.port, access_log=None, print=None, shutdown_timeout=_STOP_S)
 

@@ -19,7 +19,7 @@ class Fault(BaseModel):
     lose: bool = Field(False, description="apply, then close the connection without an answer")
     status: int | None = Field(None, ge=400, le=599, description="answer this instead; nothing is applied")
     apply: bool = Field(False, description="with `status`: apply all the same")
-    category: str = Field("VALIDATION_ERROR", description="of `status` 400 and of rejects")
+    category: str = Field("VALIDATION_ERROR", description="the code of `status` and of rejects, in the vendor's words")
     retry_after_s: int | None = Field(None, ge=0, description="Retry-After of `status`")
     policy: str = Field("TEN_SECONDLY_ROLLING", description="policyName of `status` 429")
     reject: list[str] = Field(default_factory=list, description="contacts that are refused, the others are applied")

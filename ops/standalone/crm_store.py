@@ -27,6 +27,17 @@ class Contact(NamedTuple):
     updated_at: str
 
 
+def shown(contact: Contact) -> dict[str, object]:
+    """Return a contact as HubSpot shows one."""
+    return {
+        "id": contact.id,
+        "properties": contact.properties,
+        "createdAt": contact.created_at,
+        "updatedAt": contact.updated_at,
+        "archived": False,
+    }
+
+
 class Effect(NamedTuple):
     """One change of a contact's properties, as HubSpot's property history would show it."""
 

@@ -208,6 +208,49 @@ async def test_a_permanent_refusal_rejects_exactly_those(place: Place) -> None:
     assert sorted(await place.crm.effects()) == sorted(ids(events))
 
 
+async def test_a_conflict_for_ever_is_given_up_and_an_outage_is_not(place: Place) -> None:
+    stuck, others = event("1"), [event("2"), event("3")]
+    async with place.sink(give_up_s=0.3, breaker_failures=1_000) as sink:
+        await place.crm.faults({"calls": None, "reject": ["demo:1"], "category": "CONFLICT"})
+        with pytest.raises(SinkUnavailable) as away:
+            await sink.write(deliveries(stuck, *others))
+        assert (away.value.reason, away.value.retry_after_s) == ("crm-conflict", None)
+        assert sorted(await place.crm.effects()) == sorted(ids(others))
+        assert await settle(sink, stuck, *others) == {stuck.event_id: "crm-conflict-too-long"}
+        assert {call["inputs"] for call in (await place.crm.calls())[1:]} == {1}, "only the stuck one is tried again"
+        await place.crm.good_days()
+        await place.crm.faults({"calls": 15, "status": 503})
+        assert await settle(sink, stuck) == {}
+    assert set((await place.states()).values()) == {"done"}
+
+
+@pytest.mark.parametrize("vendor", ["salesforce", "webhook"])
+async def test_every_vendor_keeps_the_newest_and_one_effect(place: Place, vendor: str) -> None:
+    results = [called(f"{number % 30}", number // 30) for number in range(120)]
+    async with place.sink(vendor=vendor, limit_calls=10_000) as sink:
+        await place.crm.faults({"lose": True}, {"status": 500, "apply": True})
+        for start in range(0, 120, 25):
+            assert await settle(sink, *results[start : start + 25]) == {}
+    effects = await place.crm.effects()
+    assert len(effects) == len(set(effects))
+    for number in range(30):
+        assert await place.crm.shows(f"demo:{number}") == results[90 + number].event_id
+
+
+@pytest.mark.parametrize("vendor", ["hubspot", "salesforce", "webhook"])
+async def test_a_stale_call_is_repaired_at_a_crm_that_remembers_keys(place: Place, vendor: str) -> None:
+    stale, newer = called("1", 1), called("1", 2)
+    async with place.sink(vendor=vendor) as frozen, place.sink(vendor=vendor) as other:
+        await place.crm.faults({"delay_s": 1.5})
+        writing = asyncio.create_task(settle(frozen, stale))
+        await until(place.states)
+        await place.lose_locks()
+        await settle(other, newer)
+        await writing
+    assert await place.crm.effects() == [newer.event_id, stale.event_id, newer.event_id]
+    assert await place.crm.shows("demo:1") == newer.event_id
+
+
 async def test_behind_a_rejected_newest_the_next_newest_is_sent(place: Place) -> None:
     older, oldest, newest = called("1", 2), called("1", 1), called("1", 3)
     async with place.sink() as sink:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
-from consumers.sinks.crm.answers import Answer, Unclear, read
+from consumers.sinks.crm.answers import Answer, Unclear
+from consumers.sinks.crm.hubspot import HubSpot
 from consumers.sinks.crm.mapping import Item, Rank
-from consumers.sinks.crm.outcome import Ok, Reject, Retry
+from consumers.sinks.crm.outcome import Ok, Outcome, Reject, Retry
+from tests.crm import settings
 
 PAUSE_S = 30.0
 AT = datetime(2026, 11, 24, tzinfo=UTC)
@@ -19,6 +22,10 @@ def one(number: int) -> Item:
 
 
 ITEMS = [one(1), one(2), one(3)]
+
+
+def read(given: Answer, items: list[Item], pause_s: float) -> list[Outcome | Unclear]:
+    return HubSpot(settings("http://crm", pause_s=pause_s)).read(given, items)
 
 
 def answer(status: int, body: Any, **headers: str) -> Answer:
@@ -51,7 +58,7 @@ def test_errors_may_name_contacts() -> None:
 
 def test_an_error_without_a_name_leaves_the_unmentioned_ones_unclear() -> None:
     body = {"results": [{"id": "11", "objectWriteTraceId": "e-1"}], "errors": [error("VALIDATION_ERROR")]}
-    unclear = Unclear("crm-validation-error")
+    unclear = Unclear(Reject("crm-validation-error"))
     assert read(answer(200, body), ITEMS, PAUSE_S) == [Ok("11"), unclear, unclear]
 
 
@@ -101,10 +108,29 @@ def test_a_server_may_ask_for_time() -> None:
     assert read(answer(503, b"", Retry_After="12"), ITEMS, PAUSE_S) == [Retry("crm-status-503", 12.0)] * 3
 
 
+def test_a_date_may_stand_for_the_seconds() -> None:
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    (verdict, *_) = read(answer(503, b"", Retry_After=at), ITEMS, PAUSE_S)
+    assert isinstance(verdict, Retry)
+    assert verdict.after_s == pytest.approx(90, abs=5)
+
+
+def test_409_is_the_conflict_of_one_of_them_and_has_a_limit() -> None:
+    verdict = Unclear(Retry("crm-status-409", named=True))
+    assert read(answer(409, error("CONFLICT")), ITEMS, PAUSE_S) == [verdict] * 3
+
+
+def test_a_conflict_of_one_item_is_named_and_an_outage_is_not() -> None:
+    body = {"results": [], "errors": [error("CONFLICT", context={"ids": ["demo:1"]}), error("INTERNAL_ERROR")]}
+    named, *lost = read(answer(200, body), ITEMS, PAUSE_S)
+    assert named == Retry("crm-conflict", named=True)
+    assert lost == [Retry("crm-internal-error")] * 2
+
+
 def test_400_is_somebodys_fault() -> None:
-    assert read(answer(400, error("VALIDATION_ERROR")), ITEMS, PAUSE_S) == [Unclear("crm-validation-error")] * 3
+    assert read(answer(400, error("VALIDATION_ERROR")), ITEMS, PAUSE_S) == [Unclear(Reject("crm-validation-error"))] * 3
 
 
 @pytest.mark.parametrize("category", ["Bob 138****0101", "", None, 7, "A" * 100])
 def test_only_categories_become_reasons(category: Any) -> None:
-    assert read(answer(400, error(category)), ITEMS, PAUSE_S) == [Unclear("crm-unknown")] * 3
+    assert read(answer(400, error(category)), ITEMS, PAUSE_S) == [Unclear(Reject("crm-unknown"))] * 3

@@ -48,7 +48,7 @@ def test_a_pending_newer_one_is_sent_first_with_its_own_values() -> None:
 def test_behind_a_pending_older_one_the_newest_is_sent_again() -> None:
     pending, done = one("a", minute=1), one("b", minute=2)
     known = Known(newest={"demo:1": done}, pending=(pending,))
-    assert plan([pending], known) == Plan((Sending(done, (pending,), again=True),), ())
+    assert plan([pending], known) == Plan((Sending(done._replace(repairs="a"), (pending,), again=True),), ())
 
 
 def test_of_repeats_in_a_batch_the_first_seen_counts() -> None:

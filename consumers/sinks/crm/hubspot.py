@@ -1,126 +1,112 @@
-"""HubSpot: contacts by batch upsert, 100 a call. The sandbox CRM (`ops/standalone/crm.py`) has the same shape."""
+"""HubSpot: objects by batch upsert, 100 a call.
+
+The call: https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/batch/upsert-contacts (v3) and the dated
+API of the same shape. A partial failure comes as 207 (v3) or as 200 with `errors` and `numErrors` (dated API). Limits
+per account: https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines, 100, 190 or 250 calls in
+any 10 seconds; 429 names the limit in `policyName`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-import aiohttp
 import orjson
 
-from .answers import Answer, Unclear, read
-from .limiter import SlidingWindow
-from .mapping import ID_PROPERTY
-from .outcome import Outcome, Reject, Retry
+from .answers import Answer, Unclear, code, json_of, objects, text, whole
+from .line import Request
+from .outcome import UNAUTHORISED, Ok, Outcome, Reject, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import Sequence
 
     from .mapping import Item
     from .settings import Settings
 
-_CONNECT_S = 5.0
+VERSION = "2026-09"  # v1 to v3 end in 2027-09
+
+_LIMITS = {"RATE_LIMIT", "RATE_LIMITS"}
+_NOT_NOW = {"INTERNAL_ERROR", "TIMEOUT", "SERVICE_UNAVAILABLE", "CONFLICT", "LOCKED"}
+_OPERATOR = {"INVALID_AUTHENTICATION", "EXPIRED_AUTHENTICATION", "MISSING_SCOPES", "UNAUTHORIZED", "FORBIDDEN"}
+# Where it asks for a pause without saying for how long.
+_POLICY_S = {"SECONDLY": 1.0, "TEN_SECONDLY_ROLLING": 10.0, "DAILY": 600.0}
 
 
 class HubSpot:
-    """An adapter: a batch in, one outcome an item out. It raises nothing but cancellation and bugs."""
+    """A dialect (`adapter.py`). The sandbox CRM has the same shape."""
 
     max_items = 100
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
-        self._session = session
-        self._path = _path(settings.api_version)
+    def __init__(self, settings: Settings) -> None:
+        self._id = settings.field_map.id
+        self._path = _path(settings.api_version or VERSION, quote(settings.field_map.object, safe=""))
         self._pause_s = settings.pause_s
-        self._window = SlidingWindow(settings.limit_calls, settings.limit_window_s)
-        self._at_once = asyncio.Semaphore(settings.concurrency)
-        self._quiet_until = 0.0
+        self._headers = {
+            "Authorization": f"Bearer {settings.token.get_secret_value()}",
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
 
-    async def upsert(self, items: Sequence[Item], give_up_at: float) -> list[Outcome]:
-        """Send at most `max_items` items, no contact twice; start no call after `give_up_at` (`time.monotonic`).
+    def request(self, items: Sequence[Item]) -> Request:
+        """Make a batch upsert by our own unique property."""
+        inputs = [
+            {
+                "idProperty": self._id,
+                "id": one.contact,
+                "objectWriteTraceId": one.event_id,  # comes back in results and errors
+                "properties": {self._id: one.contact, **one.properties},
+            }
+            for one in items
+        ]
+        return Request("POST", self._path, self._headers, orjson.dumps({"inputs": inputs}))
 
-        Where HubSpot refuses a batch without saying for which item's sake, the batch is halved until it does.
-        """
-        answer = await self._post(items, give_up_at)
-        if isinstance(answer, Retry):
-            return [answer] * len(items)
-        verdicts = dict(zip(items_by_id(items), read(answer, items, self._pause_s), strict=True))
-        self._note_pause(verdicts.values())
-        unclear = [one for one in items if isinstance(verdicts[one.event_id], Unclear)]
-        verdicts |= await self._clear(unclear, items, verdicts, give_up_at)
-        return [verdict for verdict in verdicts.values() if not isinstance(verdict, Unclear)]
+    def read(self, answer: Answer, items: Sequence[Item]) -> list[Outcome | Unclear]:
+        """Return one verdict an item, in order."""
+        decoded = json_of(answer.body)
+        body = decoded if isinstance(decoded, dict) else {}
+        if answer.status in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES):
+            return self._each(body, items)
+        limit_s = _POLICY_S.get(str(body.get("policyName")), 10.0)
+        return [whole(answer, self._by_category(body, named=False), self._pause_s, limit_s)] * len(items)
 
-    async def _clear(
-        self, unclear: Sequence[Item], items: Sequence[Item], verdicts: dict[str, Outcome | Unclear], give_up_at: float
-    ) -> dict[str, Outcome]:
-        """Find out what is the matter with the unclear ones."""
-        if len(items) == 1:
-            return {key: Reject(verdict.code) for key, verdict in verdicts.items() if isinstance(verdict, Unclear)}
-        cleared: dict[str, Outcome] = {}
-        middle = len(unclear) // 2 if len(unclear) == len(items) else len(unclear)
-        for part in (unclear[:middle], unclear[middle:]):
-            if part:
-                cleared |= zip(items_by_id(part), await self.upsert(part, give_up_at), strict=True)
-        return cleared
+    def _each(self, body: dict[str, Any], items: Sequence[Item]) -> list[Outcome | Unclear]:
+        """Judge every item by what the answer says of it; what it does not mention is not known to be done."""
+        results, errors = objects(body.get("results")), objects(body.get("errors"))
+        found: dict[str, Outcome] = {}
+        lost: Outcome | Unclear = Retry("crm-no-verdict", named=bool(results))
+        for result in results:
+            found |= dict.fromkeys(self._names(result) & _keys(items), Ok(text(result.get("id"))))
+        for error in errors:
+            if names := self._names(error) & _keys(items):
+                found |= dict.fromkeys(names, self._by_category(error, named=True))
+            else:
+                verdict = self._by_category(error, named=False)
+                lost = Unclear(verdict) if isinstance(verdict, Reject) else verdict
+        return [found.get(one.event_id) or found.get(one.contact) or lost for one in items]
 
-    def _note_pause(self, verdicts: Iterable[Outcome | Unclear]) -> None:
-        """Leave HubSpot alone for as long as it asked, also in the calls that wait for their turn."""
-        pauses = [verdict.after_s or 0.0 for verdict in verdicts if isinstance(verdict, Retry)]
-        self._quiet_until = max(self._quiet_until, time.monotonic() + max(pauses, default=0.0))
+    def _names(self, part: dict[str, Any]) -> set[str]:
+        """Return by what a result or an error may name its item: the trace id that we gave it, or its contact."""
+        properties, context = part.get("properties"), part.get("context")
+        names = [part.get("objectWriteTraceId"), part.get("id")]
+        names += [properties.get(self._id)] if isinstance(properties, dict) else []
+        for values in context.values() if isinstance(context, dict) else ():
+            names += values if isinstance(values, list) else [values]
+        return {name for name in names if isinstance(name, str)}
 
-    def _must_wait(self, give_up_at: float) -> Retry | None:
-        now = time.monotonic()
-        if now < self._quiet_until:
-            return Retry("crm-paused", self._quiet_until - now)
-        # The contacts may be somebody else's by now.
-        return Retry("crm-not-sent", 0.0) if now > give_up_at else None
-
-    async def _post(self, items: Sequence[Item], give_up_at: float) -> Answer | Retry:
-        """Make one call; whatever hides its outcome is a Retry."""
-        if wait := self._must_wait(give_up_at):
-            return wait  # and take nobody's place for it
-        body = orjson.dumps({"inputs": [_input(one) for one in items]})
-        async with self._at_once, self._window.place():
-            if wait := self._must_wait(give_up_at):
-                return wait
-            try:
-                async with self._session.post(self._path, data=body, allow_redirects=False) as response:
-                    return Answer(response.status, response.headers, await response.read())
-            except TimeoutError:
-                return Retry("crm-timeout")
-            except (aiohttp.ClientError, OSError) as error:
-                return Retry(f"crm-{type(error).__name__}")
-
-
-@asynccontextmanager
-async def open_hubspot(settings: Settings) -> AsyncIterator[HubSpot]:
-    """Make the adapter. No connection is opened before the first call."""
-    headers = {
-        "Authorization": f"Bearer {settings.token.get_secret_value()}",
-        "Content-Type": "application/json",
-        "Accept": "application/json",
-    }
-    timeout = aiohttp.ClientTimeout(total=settings.call_timeout_s, sock_connect=_CONNECT_S)
-    connector = aiohttp.TCPConnector(limit=settings.concurrency)
-    async with aiohttp.ClientSession(settings.url, headers=headers, timeout=timeout, connector=connector) as session:
-        yield HubSpot(session, settings)
+    def _by_category(self, error: dict[str, Any], *, named: bool) -> Retry | Reject:
+        category = str(error.get("category"))
+        if category in _OPERATOR:
+            return Retry(UNAUTHORISED, self._pause_s)
+        if category in _LIMITS:
+            return Retry(code(category))
+        return Retry(code(category), named=named) if category in _NOT_NOW else Reject(code(category))
 
 
-def items_by_id(items: Sequence[Item]) -> list[str]:
-    """Return the items' event ids, in order."""
-    return [one.event_id for one in items]
+def _keys(items: Sequence[Item]) -> set[str]:
+    return {one.event_id for one in items} | {one.contact for one in items}
 
 
-def _path(version: str) -> str:
-    dated = f"/crm/objects/{version}/contacts/batch/upsert"
-    return f"/crm/{version}/objects/contacts/batch/upsert" if version.startswith("v") else dated
-
-
-def _input(one: Item) -> dict[str, object]:
-    return {
-        "idProperty": ID_PROPERTY,
-        "id": one.contact,
-        "objectWriteTraceId": one.event_id,  # comes back in results and errors
-        "properties": {ID_PROPERTY: one.contact, **one.properties},
-    }
+def _path(version: str, name: str) -> str:
+    dated = f"/crm/objects/{version}/{name}/batch/upsert"
+    return f"/crm/{version}/objects/{name}/batch/upsert" if version.startswith("v") else dated

@@ -166,7 +166,7 @@ async def open_ledger(settings: Settings) -> AsyncIterator[Ledger]:
             "idle_in_transaction_session_timeout": f"{idle_s * 1000:.0f}",
         },
     )
-    ledger = Ledger(pool, settings.destination, settings.lock_timeout_s)
+    ledger = Ledger(pool, settings.account, settings.lock_timeout_s)
     try:
         await ledger.check()
         yield ledger

@@ -19,6 +19,8 @@ class Retry(NamedTuple):
 
     reason: str
     after_s: float | None = None
+    named: bool = False
+    """The CRM said this of this very item while it answers others: its patience has a limit (`patience.py`)."""
 
 
 class Reject(NamedTuple):
@@ -28,3 +30,6 @@ class Reject(NamedTuple):
 
 
 Outcome = Ok | Retry | Reject
+
+UNAUTHORISED = "crm-unauthorised"
+"""The reason of a Retry that only an operator can mend: token, scopes."""

@@ -66,8 +66,9 @@ def plan(items: Iterable[Item], known: Known) -> Plan:
         done = known.newest.get(contact)
         if done is None or done.rank < top.rank:
             sendings.append(Sending(top, tuple(older)))
-        elif done.properties and any(one in known.pending for one in waiting):
-            sendings.append(Sending(done, tuple(waiting), again=True))
+        elif done.properties and (late := [one for one in waiting if one in known.pending]):
+            repair = done._replace(repairs=max(late, key=_rank).event_id)
+            sendings.append(Sending(repair, tuple(waiting), again=True))
         else:
             superseded += waiting
     return Plan(tuple(sendings), tuple(superseded))

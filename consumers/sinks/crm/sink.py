@@ -6,17 +6,17 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
 from consumers.sink import EventsRejected, SinkUnavailable
 
-from .answers import UNAUTHORISED
-from .hubspot import open_hubspot
+from .adapter import open_adapter
 from .ledger import DISCONNECTED, DONE, PENDING, REJECTED, SUPERSEDED, Held, Ledger, Row, open_ledger, unavailable
 from .mapping import item
-from .outcome import Ok, Outcome, Reject, Retry
+from .outcome import UNAUTHORISED, Ok, Outcome, Reject, Retry
+from .patience import Patience
 from .plan import Plan, Sending, first_seen, plan
 
 if TYPE_CHECKING:
@@ -25,22 +25,11 @@ if TYPE_CHECKING:
     from consumers.sink import Delivery
     from schemas.merchants import Merchant
 
+    from .adapter import Adapter
     from .mapping import Item
     from .settings import Settings
 
 log = structlog.get_logger()
-
-
-class Adapter(Protocol):
-    """What a CRM has to be able to do; one file each, such as `hubspot.py`."""
-
-    max_items: int
-
-    async def upsert(self, items: Sequence[Item], give_up_at: float) -> list[Outcome]:
-        """Send at most `max_items` items, no contact twice, and return one outcome an item, in order.
-
-        Start no call after `give_up_at` (`time.monotonic`). Sending the same item again must change nothing.
-        """
 
 
 @dataclass
@@ -56,11 +45,13 @@ class Round:
 class CrmSink:
     """Keeps each contact of a CRM at its newest result (`consumers.sink.Sink`)."""
 
-    def __init__(self, adapter: Adapter, ledger: Ledger, merchants: Mapping[str, Merchant], hold_s: float) -> None:
+    def __init__(self, adapter: Adapter, ledger: Ledger, merchants: Mapping[str, Merchant], settings: Settings) -> None:
         self._adapter = adapter
         self._ledger = ledger
         self._merchants = merchants
-        self._hold_s = hold_s
+        self._names = settings.field_map
+        self._hold_s = settings.hold_s
+        self._patience = Patience(settings.give_up_s)
 
     async def write(self, deliveries: Sequence[Delivery]) -> None:
         """Bring each contact to its newest result; every event is done or superseded in the ledger on return.
@@ -70,7 +61,7 @@ class CrmSink:
             EventsRejected: the CRM refuses these results; reasons are `crm-...`.
         """
         events = [one.event for one in deliveries]
-        items = first_seen(item(event, self._merchants.get(event.merchant)) for event in events)
+        items = first_seen(item(event, self._merchants.get(event.merchant), self._names) for event in events)
         rejected = {key: "crm-nul-in-id" for key, one in items.items() if "\0" in one.contact}
         waiting = [one for key, one in items.items() if key not in rejected]
         while waiting:
@@ -112,7 +103,7 @@ class CrmSink:
         parts = [items[start : start + size] for start in range(0, len(items), size)]
         async with asyncio.TaskGroup() as calls:
             tasks = [calls.create_task(self._adapter.upsert(part, give_up_at)) for part in parts]
-        return [outcome for task in tasks for outcome in task.result()]
+        return self._patience.judge(items, [outcome for task in tasks for outcome in task.result()])
 
     async def _settle(self, held: Held, planned: Plan, outcomes: Sequence[Outcome]) -> Round:
         """Write down what came of it, after one more look at what is newest."""
@@ -174,5 +165,5 @@ async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> Asyn
             if (away := unavailable(error)) is None:
                 raise
             raise away from error
-        adapter = await stack.enter_async_context(open_hubspot(settings))
-        yield CrmSink(adapter, ledger, merchants, settings.hold_s)
+        adapter = await stack.enter_async_context(open_adapter(settings))
+        yield CrmSink(adapter, ledger, merchants, settings)
