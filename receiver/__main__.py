@@ -7,6 +7,7 @@ SIGTERM and SIGINT stop it cleanly; SIGHUP reads the merchants' file and the cer
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import sys
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ def main() -> int:
         kafka_options["sasl_plain_username"] and kafka_options["sasl_plain_password"]
     ):
         return _usage("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD: a SASL_ protocol needs both")
+    _raise_file_limit()
     configure_logging("receiver", settings.log_level)
     quieten()
     sys.excepthook = report_uncaught
@@ -78,6 +80,12 @@ def _signals(stop: asyncio.Event, receiver: Receiver) -> Iterator[None]:
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+
+
+def _raise_file_limit() -> None:
+    """Take as many open files as we are allowed: each connection is one, and 1,024 is a usual limit until asked."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _usage(message: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ from receiver.access_log import AccessLog
 from receiver.body import BodyLimits
 from receiver.callbacks import Callbacks
 from receiver.counts import Counts
-from receiver.fast_lane import missing_attributes
+from receiver.fast_lane import NoCallbacks, missing_attributes
 from receiver.health import Health
 from receiver.journal import Disk, Journal, JournalFailed
 from receiver.metrics import Metrics
 from receiver.publisher import Publisher
 from receiver.retry_window import RetryWindow
 from receiver.server import CannotListenError, Server
+from receiver.stalls import Stalls
 from receiver.tls import Tls
 from receiver.tokens import Tokens
 
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 
 DONE = 0
 TRY_AGAIN = 75
+
+_ADMIN_CONNECTIONS = 100  # scrapers and probes are few
 
 
 class Receiver:
@@ -57,15 +61,33 @@ class Receiver:
         self.callbacks = Callbacks(
             self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap, settings.door()
         )
+        fits = _fast_lane_fits()
         self._server = Server(
             self.callbacks.receive_callback,
             on_error=self.callbacks.on_error,
             keepalive_s=settings.keepalive_s,
-            fast=self.callbacks if _fast_lane_fits(settings) else None,
+            strangers_cap=_strangers_cap(settings),
+            fast=None if not fits else self.callbacks if settings.fast_lane else NoCallbacks(),
         )
-        metrics = Metrics(self.counts, self.journal, self.tokens, window, settings.journal_quota_bytes, self.tls)
+        self.stalls = Stalls()
+        metrics = Metrics(
+            self.counts,
+            self.journal,
+            self.tokens,
+            window,
+            settings.journal_quota_bytes,
+            self._server.open,
+            self.stalls,
+            self.tls,
+        )
         health = Health(self.journal, metrics, self._server)
-        self._admin = Server(health.answer, on_error=lambda _: None, keepalive_s=settings.keepalive_s)
+        self._admin = Server(
+            health.answer,
+            on_error=lambda _: None,
+            keepalive_s=settings.keepalive_s,
+            strangers_cap=_ADMIN_CONNECTIONS,
+            fast=NoCallbacks() if fits else None,
+        )
         self.publisher = Publisher(self.journal, kafka_options, self.counts)
         self.started = asyncio.Event()
         self.port = self.admin_port = 0
@@ -91,12 +113,13 @@ class Receiver:
             async with self._closing(), asyncio.TaskGroup() as tasks:
                 publishing = tasks.create_task(self.publisher.run())
                 following = [tasks.create_task(part.follow()) for part in (self.tokens, self.tls) if part is not None]
+                watching = tasks.create_task(self.stalls.watch())
                 failing = tasks.create_task(self._fail_with_the_journal())
                 async with self._listening():
                     await stop.wait()
                     grace_ends = time.monotonic() + self._settings.stop_grace_s
                 await self.publisher.finish(max(0.0, grace_ends - time.monotonic()))
-                for task in (publishing, *following, failing):
+                for task in (publishing, *following, watching, failing):
                     task.cancel()
         except* (JournalFailed, CannotListenError) as errors:
             code = TRY_AGAIN
@@ -138,9 +161,14 @@ def _tls(settings: ReceiverSettings) -> Tls | None:
     return Tls(settings.tls_cert_file, settings.tls_key_file)
 
 
-def _fast_lane_fits(settings: ReceiverSettings) -> bool:
-    """Tell whether the fast lane is wanted, and fits the installed aiohttp; say so where it does not."""
+def _strangers_cap(settings: ReceiverSettings) -> int:
+    """Return the cap; connections may take half of the files that we may open, since the journal needs some too."""
+    return min(settings.strangers_cap, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
+def _fast_lane_fits() -> bool:
+    """Tell whether the fast lane fits the installed aiohttp; say so where it does not."""
     missing = missing_attributes()
     if missing:
         log.warning("fast_lane_off", aiohttp=aiohttp.__version__, missing=missing, consequence="slower, not less safe")
-    return settings.fast_lane and not missing
+    return not missing

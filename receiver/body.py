@@ -40,9 +40,9 @@ async def read_body(request: BaseRequest, limits: BodyLimits) -> bytes:
     content = request.content
     if content.is_eof() and content.exception() is None:  # the usual case: it came with the headers
         return _within(content.read_nowait(), limits.cap_bytes)
-    await _invite(request)
     try:
         async with asyncio.timeout(limits.timeout_s):
+            await _invite(request)
             return await _read_all(content, limits.cap_bytes)
     except TimeoutError:
         raise BodyTooSlow from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from receiver.answers import ACKNOWLEDGED, BUG, Answer, answer_for
 from receiver.body import read_body
+from receiver.connection import prove
 from receiver.errors import BodyTooLarge, NotFound, Overloaded, Refused
 from receiver.journal import JournalError
 
@@ -140,6 +141,7 @@ class Callbacks:
         if turned_away is not None:
             self._counts.turned_away[turned_away] += 1
             raise NotFound
+        prove(request)
         token.last_seen_s = time.time()
         return token
 

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import HttpVersion11, hdrs
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from receiver.answers import render
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from receiver.answers import Answer
     from receiver.callbacks import Call
     from receiver.door import Door
+
+_HEAD_BYTES = 16_384  # of an unfinished request line with its headers: what a silent connection may make us keep
 
 _ATTRIBUTES = frozenset(
     {
@@ -46,13 +49,28 @@ _ATTRIBUTES = frozenset(
 class Callbacks(Protocol):
     """What both lanes share."""
 
-    door: Door | None
+    @property
+    def door(self) -> Door | None:
+        """Return what a sender has to bring besides the token."""
 
     def begin(self, method: str, path: str) -> Call | None:
         """Return the callback that this request begins, or None: the ordinary lane answers."""
 
     def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
         """Store the body; `done` is called once, now or when it is on disk."""
+
+
+class NoCallbacks:
+    """Takes none: for a server, or an operator, that wants the ordinary lane alone. The bound on headers holds."""
+
+    door = None
+
+    def begin(self, _method: str, _path: str) -> None:
+        """Hand everything on."""
+
+    def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
+        """Is not called: nothing is begun."""
+        raise NotImplementedError
 
 
 def missing_attributes() -> list[str]:
@@ -71,6 +89,7 @@ class FastLane:
         self._callbacks = callbacks
         self._draining = draining
         self._door = callbacks.door
+        self._head_of = self._head_bytes = 0
         self._pending = False
         self._held: list[tuple[RawRequestMessage, StreamReader]] = []  # at most 32: then the parser stops by itself
         self._idle: asyncio.Future[None] | None = None
@@ -82,12 +101,25 @@ class FastLane:
     def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
         """Parse; keep what is a plain callback; hand on the rest, in order."""
         messages, upgraded, tail = self._feed(data)
+        if not messages:
+            self._bound_head(len(data))
         if self._pending:
             self._held += messages
             return (), upgraded, tail
         if len(messages) == 1 and not upgraded and self._takes(*messages[0]):
             return (), False, tail
         return messages, upgraded, tail
+
+    def _bound_head(self, size: int) -> None:
+        """Refuse headers without an end: aiohttp bounds each one and their number, which comes to 800 KB."""
+        connection = self._connection
+        if self._pending or connection._waiter is None or connection._messages:
+            return  # this was a body, or it has to wait
+        if connection._request_count != self._head_of:
+            self._head_of, self._head_bytes = connection._request_count, 0
+        self._head_bytes += size
+        if self._head_bytes > _HEAD_BYTES:
+            raise LineTooLong("headers", str(_HEAD_BYTES))
 
     def _takes(self, message: RawRequestMessage, payload: StreamReader) -> bool:
         waiter = self._connection._waiter
@@ -107,6 +139,8 @@ class FastLane:
     def _accept(self) -> None:
         """Do what aiohttp does for a message that it takes."""
         connection = self._connection
+        if not connection.proven:
+            connection.prove()
         self._pending = True
         self._parser.message_consumed()
         connection._request_count += 1

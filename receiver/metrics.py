@@ -14,8 +14,10 @@ from schemas import metrics as names
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from receiver.connection import Connections
     from receiver.journal import Journal
     from receiver.retry_window import RetryWindow
+    from receiver.stalls import Stalls
     from receiver.tls import Tls
     from receiver.tokens import Tokens
 
@@ -30,6 +32,8 @@ class Metrics(Collector):
         tokens: Tokens,
         window: RetryWindow,
         journal_quota_bytes: int,
+        connections: Connections,
+        stalls: Stalls,
         tls: Tls | None = None,
     ) -> None:
         self._counts = counts
@@ -37,6 +41,8 @@ class Metrics(Collector):
         self._tokens = tokens
         self._window = window
         self._journal_quota_bytes = journal_quota_bytes
+        self._connections = connections
+        self._stalls = stalls
         self._tls = tls
         self._last_at_start = journal.last
         self._registry = CollectorRegistry(auto_describe=False)
@@ -49,7 +55,7 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield every metric of the receiver."""
         yield from self._way_in()
-        yield from self._certificate()
+        yield from self._server()
         yield from self._journaled()
         yield from self._publisher()
 
@@ -68,7 +74,10 @@ class Metrics(Collector):
         yield _gauge(names.SECONDS_TO_LOSS, self._window.seconds_to_loss())
         yield _counter(names.POSSIBLY_LOST, self._window.possibly_lost)
 
-    def _certificate(self) -> Iterable[Metric]:
+    def _server(self) -> Iterable[Metric]:
+        yield _gauge(names.CONNECTIONS, self._connections.count)
+        yield _counter(names.CROWDED_OUT, self._connections.crowded_out)
+        yield _gauge(names.STALL_SECONDS, self._stalls.largest_s)
         tls = self._tls  # without TLS there is no value: an alarm on a near end stays quiet
         yield GaugeMetricFamily(names.TLS_FILES_OK, "", value=None if tls is None else float(tls.files_ok))
         yield GaugeMetricFamily(names.TLS_EXPIRES, "", value=None if tls is None else tls.expires_s)

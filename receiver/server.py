@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from aiohttp import HttpVersion11, hdrs, http_parser, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import HttpVersion10, HttpVersion11, http_parser, web
 
-from receiver.answers import BAD_REQUEST, BUG, Answer, render
-from receiver.fast_lane import FastLane
-from schemas.quiet import where
+from receiver.answers import BAD_REQUEST, Answer
+from receiver.connection import AnswerResponse, Connection, Connections
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
-    from receiver.fast_lane import Callbacks as FastLaneCallbacks
+    from aiohttp.web_protocol import RequestHandler
 
-log = structlog.get_logger()
+    from receiver.fast_lane import Callbacks as FastLaneCallbacks
 
 _LINE_BYTES = 8_190  # of the request line, and of each header: aiohttp's own bounds, fixed here
 _HEADERS = 100
@@ -39,71 +35,6 @@ class CannotListenError(Exception):
     """The address is taken, or not ours; the message says which one."""
 
 
-class AnswerResponse(web.StreamResponse):
-    """An answer of ours on its way through aiohttp: prebuilt bytes, no `Server` header, nothing of the request."""
-
-    def __init__(self, answer: Answer, *, close: bool) -> None:
-        super().__init__(status=answer.status)
-        self._answer = answer
-        self._closes = close or answer.closes
-        self._written = False
-
-    @property
-    def keep_alive(self) -> bool:
-        return not self._closes
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Write the whole answer."""
-        if not self._written:
-            self._written = True
-            head = request.method == hdrs.METH_HEAD
-            await request.writer.write(render(self._answer, time.time(), close=self._closes, head=head))
-            if self._answer.cuts:
-                request.protocol.force_close()
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """There is nothing left to write."""
-
-
-class Connection(RequestHandler):
-    """One connection. What aiohttp would answer by itself, with the request line in it, we answer."""
-
-    __slots__ = ("_lane", "_on_error")
-
-    def __init__(
-        self,
-        manager: Server,
-        on_error: Callable[[Answer], None],
-        callbacks: FastLaneCallbacks | None,
-        **options: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(manager, **options)
-        self._on_error = on_error
-        self._lane = FastLane(self, callbacks, lambda: manager.draining) if callbacks else None
-
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's own signature
-        """Wait for an answer that is under way on the fast lane, then close as aiohttp does."""
-        if self._lane is not None:
-            await self._lane.answered(timeout)
-        await super().shutdown(timeout)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  # it quotes the request
-    ) -> web.StreamResponse:
-        """Answer what is not HTTP with 400, and our own bugs with 503, so that Blu comes again."""
-        answer = BAD_REQUEST if status == BAD_REQUEST.status else BUG
-        if answer is BUG and exc is not None:
-            log.error("request_failed", **where(exc))
-        self._on_error(answer)
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("an answer was begun already")
-        return AnswerResponse(answer, close=True)
-
-
 class Server(web.Server):
     """A listening server, from `listen` to `stop`."""
 
@@ -113,6 +44,7 @@ class Server(web.Server):
         *,
         on_error: Callable[[Answer], None],
         keepalive_s: float,
+        strangers_cap: int,
         fast: FastLaneCallbacks | None = None,
     ) -> None:
         """Raises NoFastParserError."""
@@ -121,8 +53,7 @@ class Server(web.Server):
         self._answer = handler
         self._on_error = on_error
         self._fast = fast
-        self._open = 0
-        self._empty = asyncio.Event()
+        self.open = Connections(strangers_cap)
         self.draining = False
         self._options: dict[str, Any] = {
             "keepalive_timeout": keepalive_s,
@@ -142,22 +73,12 @@ class Server(web.Server):
         return Connection(self, self._on_error, self._fast, loop=asyncio.get_running_loop(), **self._options)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.version not in (HttpVersion10, HttpVersion11):  # the parser lets HTTP/0.9 and 2.0 through
+            self._on_error(BAD_REQUEST)
+            return AnswerResponse(BAD_REQUEST, close=True)
         answer = await self._answer(request)
         close = self.draining or not request.keep_alive or request.version != HttpVersion11
         return AnswerResponse(answer, close=close)
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """Count it."""
-        super().connection_made(handler, transport)
-        self._open += 1
-        self._empty.clear()
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        """Count it."""
-        super().connection_lost(handler, exc)
-        self._open -= 1
-        if self._open == 0:
-            self._empty.set()
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Take connections; return the port. Raises CannotListenError."""
@@ -181,8 +102,7 @@ class Server(web.Server):
         self.draining = True
         if self._site is not None:
             await self._site.stop()
-        if self._open:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_DRAIN_S):
-                    await self._empty.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await self.open.empty.wait()
         await self._runner.cleanup()

@@ -58,6 +58,10 @@ class ReceiverSettings(BaseSettings):
     # Blu posts a few KB in one piece. Who needs longer than this keeps a connection for nothing.
     body_timeout_s: float = Field(5.0, gt=0, description="time for a body to arrive; then 408")
     in_flight_cap: int = Field(2_000, gt=0, description="callbacks under way at once; above it 503")
+    # A silent one costs 5 KB, one that keeps its headers unfinished 20 KB. Blu may open hundreds at once.
+    strangers_cap: int = Field(
+        1_000, gt=0, description="open connections that brought no callback yet; above it the oldest is closed"
+    )
     # Above the 60 s of the usual proxies, so that the proxy closes first and meets no half-closed connection.
     keepalive_s: float = Field(75.0, gt=0, description="an idle connection is closed after this")
     stop_grace_s: float = Field(5.0, ge=0, description="on stop, time to go on publishing; the rest stays journaled")

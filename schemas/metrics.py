@@ -16,6 +16,9 @@ TURNED_AWAY = (
 )
 BAD_REQUESTS = "dial_results_receiver_bad_requests"  # not HTTP as we accept it; answered 400 by the server
 ACKNOWLEDGE_SECONDS = "dial_results_receiver_acknowledge_seconds"  # histogram: request read to answer written
+CONNECTIONS = "dial_results_receiver_open_connections"  # at the callbacks' port
+CROWDED_OUT = "dial_results_receiver_connections_crowded_out"  # closed for newer ones before they brought a callback
+STALL_SECONDS = "dial_results_receiver_largest_stall_seconds"  # of the event loop, within the last 15 to 30 s
 REPEATS = "dial_results_receiver_repeats"  # results whose event id was seen before: 200s that Blu did not see
 TOKEN_LAST_SEEN = "dial_results_receiver_token_last_seen_timestamp_seconds"  # labels: merchant, token (its id)
 MERCHANTS_FILE_OK = "dial_results_receiver_merchants_file_ok"  # 1, or 0 while the file is broken and the old one holds
