@@ -7,12 +7,14 @@ host, batches are dropped after `request_timeout_ms` but the answer may take twi
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from receiver.window import restamp
 from schemas import clients
 from schemas.topics import DIAL_RESULTS, QUARANTINE
 
@@ -61,7 +63,8 @@ class Broker:
         """Send what stands at each topic and partition, in order; mark `done` what all replicas have.
 
         A partition sends nothing behind a batch that was not acknowledged. Too large a batch of several is not sent:
-        its records are marked `alone`, for the next try. Returns records that are too large alone.
+        its records are marked `alone`, for the next try; one whose times are refused gets others. Returns records that
+        are too large alone.
 
         Raises:
             NotDelivered: something is not acknowledged. It may have been written all the same.
@@ -75,7 +78,7 @@ class Broker:
             for place in acknowledged:
                 turn[place].acknowledged()
             for place in answers.keys() - acknowledged:
-                too_large += _too_large(turn[place], answers[place])
+                too_large += _mended(turn[place], answers[place])
             queues = {place: queue for place, queue in queues.items() if queue and place in acknowledged}
         return too_large
 
@@ -160,6 +163,11 @@ async def _discard(producer: AIOKafkaProducer) -> None:
     await clients.stop(producer, _STOP_S)
 
 
+def now_ms() -> int:
+    """Return our clock's time, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 def _batches(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> list[Batch]:
     batches: list[Batch] = []
     for one in outgoing:
@@ -176,8 +184,10 @@ def _forget(answer: asyncio.Future[Any]) -> None:
         answer.exception()
 
 
-def _too_large(batch: Batch, error: BaseException | None) -> list[Outgoing]:
-    """Return the batch's record if it is too large alone. Raises NotDelivered for every other error."""
+def _mended(batch: Batch, error: BaseException | None) -> list[Outgoing]:
+    """Prepare what is refused for the next try. Raises NotDelivered where it is not the records' fault."""
+    if isinstance(error, InvalidTimestampError) and restamp(batch.outgoing, now_ms()):
+        return []
     if not isinstance(error, _TOO_LARGE):
         raise NotDelivered(type(error).__name__)
     if len(batch.outgoing) == 1:

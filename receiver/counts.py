@@ -44,7 +44,11 @@ class Counts:
     latencies: Latencies = field(default_factory=Latencies)
     # -- the publisher
     published: Counter[str] = field(default_factory=Counter)
+    decoded: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
+    """Callbacks, each once; with `decoded` and `empty` that is all of them."""
+    quarantine_records: Counter[str] = field(default_factory=Counter)
+    restamped: int = 0
     empty: int = 0
     repeats: int = 0
     publish_failures: int = 0

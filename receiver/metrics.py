@@ -45,6 +45,7 @@ class Metrics(Collector):
         self._stalls = stalls
         self._tls = tls
         self._last_at_start = journal.last
+        self._waiting_at_start = journal.waiting
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -88,13 +89,17 @@ class Metrics(Collector):
         yield _gauge(names.JOURNAL_WAITING, journal.waiting)
         yield _gauge(names.JOURNAL_BYTES, journal.bytes_used)
         yield _gauge(names.JOURNAL_QUOTA_BYTES, self._journal_quota_bytes)
+        yield _gauge(names.JOURNAL_RECOVERED, self._waiting_at_start)
         yield _counter(names.JOURNAL_DAMAGED, journal.damaged_callbacks)
 
     def _publisher(self) -> Iterable[Metric]:
         counts = self._counts
         yield _counters(names.PUBLISHED, "merchant", {name: counts.published[name] for name in self._merchants()})
+        yield _counter(names.DECODED, counts.decoded)
         yield _counters(names.QUARANTINED, "reason", counts.quarantined)
         yield _counter(names.EMPTY, counts.empty)
+        yield _counters(names.QUARANTINE_RECORDS, "reason", counts.quarantine_records)
+        yield _counter(names.RESTAMPED, counts.restamped)
         yield _counter(names.REPEATS, counts.repeats)
         yield _counter(names.PUBLISH_FAILURES, counts.publish_failures)
         yield _gauge(names.KAFKA_UP, counts.kafka_up)

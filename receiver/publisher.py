@@ -47,6 +47,7 @@ class Publisher:
         self._client = AsyncExitStack()
         self._broker: Broker | None = None
         self._stalled_for = ""
+        self._clock_ahead = False
         self._advanced = asyncio.Event()
 
     async def run(self) -> None:
@@ -139,6 +140,15 @@ class Publisher:
 
     def _count(self, window: Window) -> None:
         self._counts.published.update(window.published())
+        self._counts.decoded += window.decoded()
         self._counts.quarantined.update(window.quarantined())
+        self._counts.quarantine_records.update(window.quarantine_records())
         self._counts.empty += window.empty
         self._counts.repeats += window.repeats
+        self._restamped(window.restamped())
+
+    def _restamped(self, records: int) -> None:
+        self._counts.restamped += records
+        if bool(records) != self._clock_ahead:
+            self._clock_ahead = bool(records)
+            log.warning("times_refused_by_kafka" if records else "times_accepted_by_kafka", records=records)

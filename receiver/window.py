@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from receiver.recent import Recent
 
 TOO_LARGE = "too-large"
+_NO_TIME = -1  # Kafka's own word for it: always accepted, and kept by the time at which it was written
 
 # Publishing shares one core with acknowledging. It decodes for so long at a stretch, then lets the answers go first.
 _STRETCH_S = 0.001
@@ -46,6 +47,8 @@ class Outgoing:
     """To be sent in a batch of its own, to see whether it is the one that is too large."""
     done: bool = False
     """Acknowledged by the broker, or replaced by its quarantine record."""
+    restamped: bool = False
+    """Sent with another time than that of the callback, or none: see `restamp`."""
 
 
 @dataclass(slots=True)
@@ -66,9 +69,24 @@ class Window:
         """Count the results by merchant."""
         return Counter(sent.callback.merchant for sent in self.outgoing if sent.topic == topics.DIAL_RESULTS)
 
+    def decoded(self) -> int:
+        """Count the callbacks of which a result is published."""
+        return len({sent.callback.sequence for sent in self.outgoing if sent.topic == topics.DIAL_RESULTS})
+
     def quarantined(self) -> Counter[str]:
+        """Count the callbacks of which no result is published, by their first reason."""
+        aside = [sent for sent in self.outgoing if sent.topic == topics.QUARANTINE]
+        read = {sent.callback.sequence for sent in self.outgoing if sent.topic == topics.DIAL_RESULTS} if aside else ()
+        reasons = {sent.callback.sequence: sent.reason for sent in reversed(aside)}
+        return Counter(reason for sequence, reason in reasons.items() if sequence not in read)
+
+    def quarantine_records(self) -> Counter[str]:
         """Count what went to the quarantine by reason."""
         return Counter(sent.reason for sent in self.outgoing if sent.topic == topics.QUARANTINE)
+
+    def restamped(self) -> int:
+        """Count the records that do not have the time of their callback."""
+        return sum(sent.restamped for sent in self.outgoing)
 
     def set_aside(self, outgoing: Outgoing) -> None:
         """Send the body of a result that the broker will not take to the quarantine instead."""
@@ -120,6 +138,22 @@ def quarantine_record(callback: JournaledCallback, reason: str, index: int | Non
     if index is not None:
         headers.append((topics.RECORD_INDEX, str(index).encode()))
     return KafkaRecord(callback.merchant.encode(), callback.body, headers, callback.received_ms)
+
+
+def restamp(refused: Sequence[Outgoing], now_ms: int) -> bool:
+    """Change the Kafka timestamps of a batch that lies over an hour ahead of the broker's clock, which it refuses.
+
+    Those ahead of our own clock get its time: it was ahead when they came, and is not any more. Where none is, our
+    clock itself is ahead, and they get no time. `receivedAt` stays what it was. Returns False if nothing is left to
+    change.
+    """
+    ahead = [outgoing for outgoing in refused if outgoing.record.timestamp_ms > now_ms]
+    time_ms = now_ms if ahead else _NO_TIME
+    changed = [outgoing for outgoing in ahead or refused if outgoing.record.timestamp_ms != time_ms]
+    for outgoing in changed:
+        outgoing.record = outgoing.record._replace(timestamp_ms=time_ms)
+        outgoing.restamped = True
+    return bool(changed)
 
 
 def by_partition(waiting: Iterable[Outgoing], partitions: dict[str, int]) -> dict[tuple[str, int], list[Outgoing]]:

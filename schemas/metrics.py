@@ -32,12 +32,16 @@ JOURNALED = "dial_results_receiver_journal_callbacks"  # appended and on disk
 JOURNAL_WAITING = "dial_results_receiver_journal_waiting_callbacks"  # on disk, not yet acknowledged by Kafka
 JOURNAL_BYTES = "dial_results_receiver_journal_bytes"  # on disk, published ones that are kept as insurance included
 JOURNAL_QUOTA_BYTES = "dial_results_receiver_journal_quota_bytes"
-JOURNAL_DAMAGED = "dial_results_receiver_journal_damaged_frames"  # set aside, reported once
+JOURNAL_RECOVERED = "dial_results_receiver_journal_recovered_callbacks"  # that waited when the process started
+JOURNAL_DAMAGED = "dial_results_receiver_journal_damaged_callbacks"  # known to be missing; their bytes are set aside
 
 # -- receiver: the publisher -------------------------------------------------------------------------------------------
 PUBLISHED = "dial_results_receiver_results_published"  # acknowledged by all replicas; labels: merchant
-QUARANTINED = "dial_results_receiver_callbacks_quarantined"  # labels: reason
+DECODED = "dial_results_receiver_callbacks_decoded"  # one result of it at least is published
+QUARANTINED = "dial_results_receiver_callbacks_quarantined"  # no result of it is published; labels: reason (its first)
 EMPTY = "dial_results_receiver_callbacks_empty"  # callbacks without a single record
+QUARANTINE_RECORDS = "dial_results_receiver_quarantine_records"  # bodies, and the bad ones of many; labels: reason
+RESTAMPED = "dial_results_receiver_records_restamped"  # Kafka refused their time: a clock is an hour ahead or more
 PUBLISH_FAILURES = "dial_results_receiver_publish_failures"  # windows that have to be sent again
 KAFKA_UP = "dial_results_receiver_kafka_up"  # 1 while the last window was acknowledged
 LAST_PUBLISHED = "dial_results_receiver_last_published_timestamp_seconds"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,10 +17,10 @@ from structlog.testing import capture_logs
 from receiver.counts import Counts
 from receiver.journal import Journal, JournalLimits
 from receiver.publisher import Publisher
-from schemas import topics, wire
+from schemas import metrics, topics, wire
 from schemas.backoff import Backoff
 from tests.services import Broker
-from tests.unit.receivers import running
+from tests.unit.receivers import Running, running
 
 DOCUMENTED = (Path(__file__).parents[1] / "unit" / "data" / "documented-body.txt").read_bytes()
 RECEIVED_MS = 1_795_513_596_123
@@ -170,7 +171,9 @@ async def test_what_cannot_be_read_is_kept_byte_for_byte(own_broker: Broker, tmp
     assert all(kept(record)["received-at"] == b"2026-11-24T09:46:36.123Z" for record in records)
     assert {kept(record).get("record-index") for record in records} == {None, b"1"}
     assert part.counts.empty == 1
-    assert part.counts.quarantined == {"not-utf8": 1, "not-json": 1, "too-deep": 1, "no-id": 1}
+    assert part.counts.decoded == 1
+    assert part.counts.quarantined == {"not-utf8": 1, "not-json": 1, "too-deep": 1}
+    assert part.counts.quarantine_records == {"not-utf8": 1, "not-json": 1, "too-deep": 1, "no-id": 1}
 
 
 async def test_a_broker_killed_in_the_middle_loses_nothing_and_keeps_the_order_of_each_contact(
@@ -239,6 +242,37 @@ async def test_a_record_that_the_broker_finds_too_large_is_quarantined_alone(
     assert kept(kept_whole)["reason"] == b"too-large"
     assert [wire.decode(record.value).record()["text"] for record in records] == ["0", "1", "2", "3"]
     assert part.counts.publish_failures == 0
+
+
+@pytest.mark.parametrize("set_right", [True, False], ids=["set right since", "still ahead"])
+async def test_a_clock_far_ahead_does_not_stall_publishing(
+    own_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, set_right: bool
+) -> None:
+    """Kafka refuses a batch with one time that lies over an hour ahead of its clock."""
+    await ensure_topics(own_broker)
+    now_ms = time.time_ns() // 1_000_000
+    ahead_ms = now_ms + 3 * 3_600_000
+    if not set_right:
+        monkeypatch.setattr("receiver.broker.now_ms", lambda: ahead_ms + 1_000)
+    with capture_logs() as logs:
+        async with (
+            reading(own_broker, topics.DIAL_RESULTS) as results,
+            publishing(tmp_path, own_broker.bootstrap_servers) as part,
+        ):
+            for number, received_ms in enumerate([now_ms - 60_000, ahead_ms, now_ms - 30_000]):
+                await part.journal.append("demo", body("ahead", str(number)), received_ms)
+            await part.published()
+            records = await results.until(lambda records: len(records) >= 3)
+    assert [wire.decode(record.value).record()["text"] for record in records] == ["0", "1", "2"]
+    assert round(wire.decode(records[1].value).received_at.timestamp() * 1000) == ahead_ms, "this stays what it was"
+    if set_right:
+        assert [record.timestamp for record in records[::2]] == [now_ms - 60_000, now_ms - 30_000]
+        assert 0 <= records[1].timestamp - now_ms < 60_000
+    else:
+        assert records[1].timestamp == -1
+    assert part.counts.restamped >= 1
+    assert part.counts.publish_failures == 0
+    assert "times_refused_by_kafka" in [line["event"] for line in logs]
 
 
 async def test_a_restart_sends_at_most_one_window_again(own_broker: Broker, tmp_path: Path) -> None:
@@ -336,3 +370,41 @@ async def until_topic(client: AIOKafkaAdminClient, *, there: bool) -> None:
 async def topics_are_there_again(own_broker: Broker) -> AsyncIterator[None]:
     yield
     await ensure_topics(own_broker)
+
+
+async def test_the_balance_can_be_taken_from_the_metrics(own_broker: Broker, tmp_path: Path) -> None:
+    bodies = [body("balance"), b"?", b'{"taskId":1,"records":[]}', b'{"taskId":1,"records":[{"id":"b"},{}]}']
+    async with running(tmp_path) as away:
+        for one in bodies:
+            await away.post(one)
+        assert await balance(away) == {"recovered": 0, "journaled": 4, "waiting": 4}
+    kafka = {"bootstrap_servers": own_broker.bootstrap_servers}
+    async with running(tmp_path, kafka=kafka) as one:
+        await one.post(body("balance", "again"))
+        await until(lambda: not one.receiver.journal.waiting)
+        assert await balance(one) == {"recovered": 4, "journaled": 1, "decoded": 3, "quarantined": 1, "empty": 1}
+
+
+async def balance(one: Running) -> dict[str, int]:
+    """Return the terms of the balance that are not 0, once it is even."""
+    names = {
+        "recovered": metrics.JOURNAL_RECOVERED,
+        "journaled": f"{metrics.JOURNALED}_total",
+        "decoded": f"{metrics.DECODED}_total",
+        "quarantined": f"{metrics.QUARANTINED}_total",
+        "empty": f"{metrics.EMPTY}_total",
+        "damaged": f"{metrics.JOURNAL_DAMAGED}_total",
+        "waiting": metrics.JOURNAL_WAITING,
+    }
+    async with asyncio.timeout(5):
+        while True:
+            answer = await one.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", admin=True)
+            lines = [line.rsplit(" ", 1) for line in answer.body.decode().splitlines() if not line.startswith("#")]
+            terms = {
+                term: sum(int(float(value)) for key, value in lines if key.split("{")[0] == name)
+                for term, name in names.items()
+            }
+            taken = terms["recovered"] + terms["journaled"]
+            if taken == sum(terms.values()) - taken:
+                return {term: value for term, value in terms.items() if value or term == "recovered"}
+            await asyncio.sleep(0.02)

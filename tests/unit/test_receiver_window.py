@@ -46,9 +46,20 @@ async def test_a_window_counts_what_becomes_of_its_callbacks() -> None:
     window = await decoded(good, b"?", b'{"taskId":1,"records":[]}', b'{"taskId":1,"records":[{"id":"b"},{}]}', good)
     assert (window.last, window.callbacks) == (5, 5)
     assert window.published() == {"demo": 3}
-    assert window.quarantined() == {"not-json": 1, "no-id": 1}
+    assert window.decoded() == 3
+    assert window.quarantined() == {"not-json": 1}
+    assert window.quarantine_records() == {"not-json": 1, "no-id": 1}
     assert window.empty == 1
     assert window.repeats == 1
+
+
+@given(st.lists(BODIES, min_size=1, max_size=5), st.data())
+async def test_every_callback_is_decoded_or_quarantined_or_empty(bodies: list[bytes], data: st.DataObject) -> None:
+    window = await decoded(*bodies)
+    for outgoing in window.outgoing:
+        if outgoing.topic == topics.DIAL_RESULTS and data.draw(st.booleans()):
+            window.set_aside(outgoing)
+    assert window.decoded() + window.quarantined().total() + window.empty == window.callbacks
 
 
 async def test_a_record_set_aside_leaves_the_others_in_their_order() -> None:
