@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _RETRY_AFTER = ("Retry-After", "60")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the few there are tell apart by identity: `_rendered` looks one up per answer
 class Answer:
     """One answer. `cause` names it in metrics and logs; `closes` ends the connection behind it."""
 

@@ -1,16 +1,14 @@
 """Bytes that should be frames and are not: set aside, counted, reported once."""
 
-import errno
 from typing import NamedTuple, Protocol
 
 import structlog
 
+from receiver.journal.disk import NO_ROOM
 from receiver.journal.folder import DAMAGED, Folder
 from receiver.journal.reader import SegmentReader
 
 log = structlog.get_logger()
-
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Damage(NamedTuple):

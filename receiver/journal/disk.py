@@ -1,9 +1,12 @@
 """The few calls of the operating system that the journal makes, in one place, so that a test can give a worse disk."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Space(NamedTuple):

@@ -36,7 +36,7 @@ class Journal:
         self._reception = Reception(limits.commit_budget_s, limits.waiting_bytes)
         self._keeper = Keeper(store, self._reception.broken)
         group_bytes = min(limits.group_bytes, store.segment_bytes // 2)
-        self._writer = Writer(store, group_bytes, self._reception, self._keeper.poke)
+        self._writer = Writer(store, group_bytes, self._reception, self._keeper.poke, self._reception.soon)
         self._keeper.start()
         self._writer.start()
 
@@ -108,6 +108,7 @@ class Journal:
         if self._reception.closing:
             return
         self._reception.closing = True
+        self._writer.hand_over()
         if not await asyncio.to_thread(self._stop):
             log.error("journal_not_closed", reason="the disk failed or does not answer")
         self._reception.close()

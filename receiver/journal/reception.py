@@ -39,6 +39,11 @@ class Reception:
             raise self.refusal()
         return room.enter(entry, done)
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have the loop call it at the end of its turn. For the loop's own thread, once somebody has entered."""
+        if self._loop:
+            self._loop.call_soon(call)
+
     async def grown(self, enough: Callable[[], bool]) -> None:
         """Return once something new is durable that is enough."""
         if self._room is None:

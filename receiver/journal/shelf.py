@@ -5,17 +5,15 @@ from collections.abc import Callable
 
 import structlog
 
-from receiver.journal.damage import NO_ROOM
+from receiver.journal.disk import NO_ROOM
 from receiver.journal.errors import JournalFull
 from receiver.journal.folder import Folder
 from receiver.journal.limits import JournalLimits
 from receiver.journal.recovery import Recovered
+from receiver.journal.room import Room
 from receiver.journal.segment import Segment
 
 log = structlog.get_logger()
-
-_SEGMENTS_IN_ROOM = 4  # one written, one prepared, one being published, one to spare
-_PAGE_BYTES = 4096
 
 
 class Shelf:
@@ -24,10 +22,12 @@ class Shelf:
     def __init__(self, folder: Folder, limits: JournalLimits, recovered: Recovered, clock: Callable[[], float]) -> None:
         self._folder = folder
         self._limits = limits
+        self._room = Room(folder, limits)
         self._clock = clock
         self._lock = threading.Lock()
         self._segments = recovered.segments
         self._written: Segment | None = None
+        self._preparing: Segment | None = None  # zeros are being written to it
         self._prepared: Segment | None = None
         self._published = 0
         self._closed = False
@@ -40,8 +40,13 @@ class Shelf:
 
     @property
     def bytes_used(self) -> int:
-        prepared = self._prepared
-        return sum(segment.size_bytes for segment in self._segments) + (prepared.size_bytes if prepared else 0)
+        coming = self._prepared or self._preparing
+        return sum(segment.size_bytes for segment in self._segments) + (coming.size_bytes if coming else 0)
+
+    @property
+    def segment_bytes(self) -> int:
+        """See Store."""
+        return self._room.segment_bytes()
 
     @property
     def wants_segment(self) -> bool:
@@ -75,14 +80,31 @@ class Shelf:
     def prepare(self) -> None:
         """Have a segment ready, so that neither rolling nor a full disk is met in the middle of a group."""
         with self._lock:
-            if self._prepared or self._closed:
-                return
-            try:
-                self._prepared = self._create(self.segment_bytes())
-            except JournalFull:
-                self._set_full(self._written is None)
-            else:
-                self._set_full(False)
+            if not (self._prepared or self._closed):
+                self._preparing = self._next()
+        if segment := self._preparing:
+            zeroed = self._folder.write_zeros(segment)  # without the lock: nobody waits for it
+            with self._lock:
+                self._preparing = None
+                self._offer(segment, zeroed)
+
+    def _next(self) -> Segment | None:
+        try:
+            segment = self._create(self._room.segment_bytes())
+        except JournalFull:
+            self._set_full(self._written is None)
+            return None
+        self._set_full(False)
+        return segment
+
+    def _offer(self, segment: Segment, zeroed: bool) -> None:
+        """Let this be the next one, unless writing could not wait for it and has gone past it."""
+        if not zeroed:
+            self._set_full(self._written is None)
+        if self._closed or not zeroed or segment.identity.number < self.number:
+            self._discard(segment)
+        else:
+            self._prepared = segment
 
     def published(self, sequence: int) -> None:
         """From now on the insurance of the segments up to this sequence runs."""
@@ -146,7 +168,7 @@ class Shelf:
             self._prepared = None
             return segment
         try:
-            return self._create(max(self.segment_bytes(), frame_bytes))
+            return self._create(max(self._room.segment_bytes(), frame_bytes))
         except JournalFull:
             self._set_full(True)
             raise
@@ -154,13 +176,16 @@ class Shelf:
     def _drop_prepared(self) -> None:
         if segment := self._prepared:
             self._prepared = None
-            self._folder.disk.close(segment.fd)
-            self._folder.remove(segment.path)
+            self._discard(segment)
+
+    def _discard(self, segment: Segment) -> None:
+        self._folder.disk.close(segment.fd)
+        self._folder.remove(segment.path)
 
     def _create(self, size_bytes: int) -> Segment:
         """Raises JournalFull once not even the removal of all published segments makes the room."""
         while True:
-            if self._has_room(size_bytes):
+            if self._room.holds(size_bytes, self.bytes_used):
                 try:
                     segment = self._folder.create_segment(self.number + 1, size_bytes)
                 except OSError as error:
@@ -173,24 +198,6 @@ class Shelf:
             if insured is None:
                 raise JournalFull("no room for another segment")
             self._remove(insured)
-
-    def _has_room(self, size_bytes: int) -> bool:
-        space = self._folder.disk.space(self._folder.path)
-        used_after = space.total_bytes - space.free_bytes + size_bytes
-        return (
-            self.bytes_used + size_bytes <= self._limits.quota_bytes * self._limits.quota_share
-            and used_after <= space.total_bytes * self._limits.disk_share
-        )
-
-    def segment_bytes(self) -> int:
-        """The size asked for, or less where quota or disk would not hold four of them."""
-        space = self._folder.disk.space(self._folder.path)
-        room = min(
-            self._limits.quota_bytes * self._limits.quota_share,
-            space.total_bytes * self._limits.disk_share,
-        )
-        wanted = min(self._limits.segment_bytes, int(room) // _SEGMENTS_IN_ROOM)
-        return max(_PAGE_BYTES, wanted // _PAGE_BYTES * _PAGE_BYTES)
 
     def _oldest_published(self) -> Segment | None:
         oldest = self._segments[0] if self._segments else None

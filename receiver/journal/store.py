@@ -10,8 +10,8 @@ import structlog
 from receiver.journal import checkpoint
 from receiver.journal.checkpoint import Checkpoint
 from receiver.journal.cursor import Cursor
-from receiver.journal.damage import NO_ROOM, DamageFile
-from receiver.journal.disk import Disk
+from receiver.journal.damage import DamageFile
+from receiver.journal.disk import NO_ROOM, Disk
 from receiver.journal.folder import Folder
 from receiver.journal.frame import Entry, JournaledCallback, pack, seal
 from receiver.journal.limits import JournalLimits
@@ -60,7 +60,7 @@ class Store:
     @property
     def segment_bytes(self) -> int:
         """What a segment is given: less than was asked for where quota or disk is small."""
-        return self._shelf.segment_bytes()
+        return self._shelf.segment_bytes
 
     @property
     def wants_segment(self) -> bool:
