@@ -30,7 +30,8 @@ def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
     except wire.InvalidRecord as error:
         return Received(record, None, error.reason)
     if record.topic == topics.DIAL_RESULTS:
-        return Received(record, Delivery(event, record.topic, record.partition, record.offset))
+        resent = any(name == topics.RESENT for name, _ in record.headers)
+        return Received(record, Delivery(event, record.topic, record.partition, record.offset, resent=resent))
     return Received(record, _replayed(event, record))
 
 

@@ -29,6 +29,8 @@ class Delivery(NamedTuple):
     """On a replayed delivery: up to which offset this consumer has committed the live partition of `original`, as it
     stood when the batch was handed over. At or above it the live record itself is still to come; below it is done.
     None: live, or nobody here knows (no `original`, or its partition is another process's)."""
+    resent: bool = False
+    """A live one that an operator sent again out of a receiver's journal: mostly a repeat, however long ago."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ COMMANDS = {
     "token": ("ops.token:token", "Make, list and retire the secrets in Blu's callback addresses."),
     "simulate": ("ops.simulate:simulate", "Post like Blu, then compare every promise with what the sinks hold."),
     "storage": ("ops.storage:storage", "PostgreSQL: the table of results and its views."),
-    "journal": ("ops.journal:journal", "Look at a receiver's journal, without touching it."),
+    "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`dial-results journal show|verify PATH`: look at a receiver's journal, without touching it."""
+"""`dial-results journal show|verify|drain|resend PATH`: look at a receiver's journal, or send what is in it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NoReturn
 import click
 import orjson
 
+from ops.drain import drain
+from ops.resend import resend
 from receiver.journal import Damage, SegmentSurvey, Survey, survey
 
 CHECK_FAILED = 1
@@ -19,10 +21,15 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object
 
 @click.group()
 def journal() -> None:
-    """Look at a receiver's journal: beside a running receiver, or on a volume whose receiver is gone.
+    """Look at a receiver's journal, or send what is in it.
 
-    Nothing is written and no lock is taken.
+    show, verify and resend write nothing and take no lock: beside a running receiver, or on a volume whose receiver is
+    gone. drain is for the latter.
     """
+
+
+journal.add_command(drain)
+journal.add_command(resend)
 
 
 @journal.command()

@@ -10,11 +10,10 @@ import click
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
-from pydantic import ValidationError
 
 from consumers.finding import names
+from ops.kafka import client_options
 from schemas.clients import started
-from schemas.kafka import KafkaSettings
 from schemas.topics import TopicSpec, topic_specs
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_ru
     """
     try:
         applied = asyncio.run(
-            apply(_options(bootstrap_servers), topic_specs(replication_factor, tuple(names())), dry_run=dry_run)
+            apply(client_options(bootstrap_servers), topic_specs(replication_factor, tuple(names())), dry_run=dry_run)
         )
     except TopicRefused as error:
         _end(CHECK_FAILED, f"topics: the cluster refuses {error}")
@@ -139,19 +138,6 @@ def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_ru
         _end(TRY_LATER, f"topics: no answer from Kafka ({type(error).__name__}); nothing is known to be changed")
     _show(applied, dry_run=dry_run)
     sys.exit(CHECK_FAILED if applied.differences else 0)
-
-
-def _options(bootstrap_servers: str | None) -> dict[str, Any]:
-    try:
-        settings = KafkaSettings()
-        if bootstrap_servers:
-            settings = settings.model_copy(update={"bootstrap_servers": bootstrap_servers})
-        return settings.client_options()
-    except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        raise click.UsageError(f"KAFKA_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}") from None
-    except OSError as error:
-        raise click.UsageError(f"a file named in KAFKA_...: {error}") from None
 
 
 def _show(applied: Applied, *, dry_run: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -16,10 +16,10 @@ from schemas.backoff import Backoff
 from schemas.topics import QUARANTINE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from receiver.counts import Counts
-    from receiver.journal import Journal, JournaledCallback
+    from receiver.journal import JournaledCallback
 
 log = structlog.get_logger()
 
@@ -28,20 +28,43 @@ _BACKOFF = Backoff(first_s=0.25, most_s=5.0)  # an outage's end is noticed withi
 WINDOW_BYTES = 8_000_000  # of bodies; decoded they take about three times as much memory
 
 
+class Source(Protocol):
+    """Where callbacks come from: a receiver's journal, or a part of one that an operator sends by hand."""
+
+    @property
+    def published(self) -> int:
+        """The last sequence that is done."""
+
+    @property
+    def waiting(self) -> int:
+        """How many are not done yet."""
+
+    async def wait(self, after: int) -> None:
+        """Return when there is something behind this sequence."""
+
+    def read(self, after: int, max_callbacks: int, max_bytes: int) -> list[JournaledCallback]:
+        """Return the next ones behind it. May block."""
+
+    def mark_published(self, sequence: int) -> None:
+        """Take note that the broker has everything up to here. May block."""
+
+
 class Publisher:
     """Callbacks leave in the journal's order. What Kafka's state does to it is seen in `counts` and nowhere else."""
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Source,
         options: Mapping[str, Any],
         counts: Counts,
         backoff: Backoff | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
-        """`options` are aiokafka's, as `KafkaSettings.client_options` returns them."""
+        """`options` are aiokafka's, as `KafkaSettings.client_options` returns them; `headers` go on every record."""
         self._journal = journal
         self._options = options
         self._counts = counts
+        self._headers = headers
         self._backoff = backoff or _BACKOFF
         self._recent = Recent()
         self._client = AsyncExitStack()
@@ -51,7 +74,10 @@ class Publisher:
         self._advanced = asyncio.Event()
 
     async def run(self) -> None:
-        """Publish until cancelled; the next window is decoded while one waits for the broker. Raises JournalFailed."""
+        """Publish until cancelled; the next window is decoded while one waits for the broker.
+
+        Raises what the journal raises, when everything before that is published: JournalFailed above all.
+        """
         try:
             window = await self._next_window(self._journal.published)
             while True:
@@ -62,6 +88,7 @@ class Publisher:
                 finally:
                     following.cancel()
                     await asyncio.wait((following,))
+                    _ = following.cancelled() or following.exception()  # it is taken, whatever ended us
         finally:
             await self._disconnect()
 
@@ -82,7 +109,7 @@ class Publisher:
         while not callbacks:
             await self._journal.wait(after)
             callbacks = await asyncio.to_thread(self._journal.read, after, WINDOW_CALLBACKS, WINDOW_BYTES)
-        return await decode_window(callbacks, self._recent)
+        return await decode_window(callbacks, self._recent, self._headers)
 
     async def _publish(self, window: Window) -> None:
         await self._deliver(window)

@@ -58,6 +58,8 @@ class Window:
     last: int
     outgoing: list[Outgoing] = field(default_factory=list)
     callbacks: int = 0
+    headers: Sequence[tuple[str, bytes]] = ()
+    """Besides their own, on every record."""
     empty: int = 0
     repeats: int = 0
 
@@ -94,12 +96,15 @@ class Window:
         outgoing.topic = topics.QUARANTINE
         outgoing.reason = TOO_LARGE
         outgoing.record = quarantine_record(outgoing.callback, TOO_LARGE, index)
+        outgoing.record.headers.extend(self.headers)
         outgoing.index = None
 
 
-async def decode_window(callbacks: Sequence[JournaledCallback], recent: Recent) -> Window:
+async def decode_window(
+    callbacks: Sequence[JournaledCallback], recent: Recent, headers: Sequence[tuple[str, bytes]] = ()
+) -> Window:
     """Decode the callbacks, letting others run every millisecond. Nothing that a body holds makes it fail."""
-    window = Window(callbacks[-1].sequence, callbacks=len(callbacks))
+    window = Window(callbacks[-1].sequence, callbacks=len(callbacks), headers=headers)
     pause_at = time.perf_counter() + _STRETCH_S
     for callback in callbacks:
         if len(callback.body) > _LARGE_BODY_BYTES:
@@ -112,6 +117,9 @@ async def decode_window(callbacks: Sequence[JournaledCallback], recent: Recent) 
         if time.perf_counter() > pause_at:
             await asyncio.sleep(0)
             pause_at = time.perf_counter() + _STRETCH_S
+    if headers:
+        for outgoing in window.outgoing:
+            outgoing.record.headers.extend(headers)
     return window
 
 

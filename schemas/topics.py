@@ -21,6 +21,8 @@ REPLAY_ID = "replay-id"
 ORIGINAL_TOPIC = "original-topic"
 ORIGINAL_PARTITION = "original-partition"
 ORIGINAL_OFFSET = "original-offset"
+RESENT = "re-sent"
+"""On a record that an operator sent again out of a journal: when, as `receivedAt` is written."""
 # Headers of a quarantined body
 REASON = "reason"
 MERCHANT = "merchant"

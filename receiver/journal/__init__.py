@@ -6,9 +6,11 @@ from receiver.journal.errors import JournalError, JournalFailed, JournalFull, Jo
 from receiver.journal.frame import JournaledCallback
 from receiver.journal.journal import Journal
 from receiver.journal.limits import JournalLimits
+from receiver.journal.retained import Choice, Retained
 from receiver.journal.survey import SegmentSurvey, Survey, survey
 
 __all__ = [
+    "Choice",
     "Damage",
     "Disk",
     "Journal",
@@ -19,6 +21,7 @@ __all__ = [
     "JournalLocked",
     "JournalUnavailable",
     "JournaledCallback",
+    "Retained",
     "SegmentSurvey",
     "Survey",
     "survey",

@@ -93,6 +93,10 @@ class Journal:
         """Return when there is something durable behind `after`."""
         await self._reception.grown(lambda: self._store.has_more(after))
 
+    def has_more(self, after: int) -> bool:
+        """Tell whether there is something durable behind `after`, besides what is known to be damage."""
+        return self._store.has_more(after)
+
     def mark_published(self, sequence: int) -> None:
         """Return when the mark is on disk: about two fdatasync. Raises JournalFailed; ValueError beyond `last`."""
         try:

@@ -111,6 +111,20 @@ def test_what_a_replay_says_of_its_original_is_a_place_or_nothing() -> None:
         assert original(odd, b"2") is None
 
 
+def test_a_delivery_tells_whether_it_was_sent_again_by_hand() -> None:
+    sent = wire.encode(dial_result("demo", "1", BluRecord(0, "1", b"{}"), 0))
+    for headers, resent in (
+        (sent.headers, False),
+        ([*sent.headers, (topics.RESENT, b"2026-11-24T03:14:15.926Z")], True),
+    ):
+        record: Any = ConsumerRecord(
+            topics.DIAL_RESULTS, 0, 0, 0, 0, sent.key, sent.value, None, -1, len(sent.value), headers
+        )
+        delivery = receive(record).delivery
+        assert delivery
+        assert delivery.resent is resent
+
+
 class StuckProducer:
     """Takes some, then stands still; what it took fails later, as it does while Kafka is away."""
 

@@ -152,5 +152,5 @@ class Writing:
 
 
 def _is_plain(one: Delivery) -> bool:
-    """Tell whether it comes straight from a callback: neither replayed nor reconciled."""
-    return one.replay_id is None and one.event.source != RECONCILE
+    """Tell whether it comes straight from a callback: neither replayed, re-sent nor reconciled."""
+    return one.replay_id is None and not one.resent and one.event.source != RECONCILE
