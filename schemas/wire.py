@@ -80,5 +80,5 @@ def decode(value: bytes | None) -> DialResult:
 
 
 def timestamp(moment: datetime) -> str:
-    """Write a moment as the contract does: `2026-11-24T03:14:15.926Z`."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    """Write a moment, aware and UTC, as the contract does: `2026-11-24T03:14:15.926Z`."""
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
