@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import signal
 import sys
+import threading
 from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,7 @@ log = structlog.get_logger()
 CHECK_FAILED = 1
 USAGE = 2
 _CHECK_S = 30.0
+_LEAVE_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,11 +65,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging(destination.name, settings.log_level)
     quieten()
     sys.excepthook = report_uncaught
-    _collect_seldom()
+    collect_seldom()
+    work = _check(destination, kafka_options) if asked.check else _run(destination, settings, kafka_options)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if asked.check:
-            return runner.run(_check(destination, kafka_options))
-        return runner.run(_run(destination, settings, kafka_options))
+        code = runner.run(work)
+        _leave_within(_LEAVE_S, code)
+        return code
+
+
+def _leave_within(limit_s: float, code: int) -> None:
+    """End the process by then: Python waits for threads, and a sink's may be stuck at its destination."""
+    timer = threading.Timer(limit_s, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -113,7 +124,7 @@ async def _run(destination: Destination, settings: ConsumerSettings, kafka_optio
     return 0
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Let the garbage collector look at new objects by the 100,000, and not at what stays: a quarter less CPU.
 
     A batch of decoded results is that many objects, none of which is in a cycle.

@@ -79,16 +79,22 @@ class Buffer:
 
     def _cut(self) -> list[Received]:
         """Take a batch off the front: never more than the sink wants, but always at least one record."""
-        count, total = 0, 0
-        for received in self._held[: self._batching.max_events]:
-            total += _size(received)
-            if count and total > self._batching.max_bytes:
-                break
-            count += 1
-        batch, self._held = self._held[:count], self._held[count:]
-        self._bytes -= sum(map(_size, batch))
+        if len(self._held) <= self._batching.max_events and self._bytes <= self._batching.max_bytes:
+            batch, self._held, self._bytes = self._held, [], 0
+        else:
+            count, total = self._fitting()
+            batch, self._held, self._bytes = self._held[:count], self._held[count:], self._bytes - total
         self._tell()
         return batch
+
+    def _fitting(self) -> tuple[int, int]:
+        """Return how many records from the front make a batch, and their bytes."""
+        count, total = 0, 0
+        for size in map(_size, self._held[: self._batching.max_events]):
+            if count and total + size > self._batching.max_bytes:
+                break
+            count, total = count + 1, total + size
+        return count, total
 
     def _tell(self) -> None:
         full = len(self._held) >= self._batching.max_events or self._bytes >= self._batching.max_bytes

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_CANCEL_S = 5.0  # for everything to let go, after the write in progress had its grace
+_CANCEL_S = 3.5  # for everything to let go, after the write in progress had its grace
 
 
 @dataclass(frozen=True)

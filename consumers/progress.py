@@ -23,9 +23,11 @@ class Progress:
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Take a batch whose every record is settled, or held back as a reject."""
+        last: dict[tuple[str, int], int] = {}
         for outcome in outcomes:
             record = outcome.received.record
-            self._done[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            last[record.topic, record.partition] = record.offset
+        self._done |= {TopicPartition(*place): offset + 1 for place, offset in last.items()}
 
     def to_commit(self, held: Iterable[Outcome]) -> dict[TopicPartition, int]:
         """Return what is done and not committed yet: never beyond a record that is held back."""
@@ -35,6 +37,10 @@ class Progress:
             place = TopicPartition(record.topic, record.partition)
             offsets[place] = min(offsets[place], record.offset)
         return {place: offset for place, offset in offsets.items() if self.committed.get(place) != offset}
+
+    def settled(self, place: TopicPartition) -> int | None:
+        """Return up to where a partition is done or held back as a reject; None: not known yet."""
+        return self._done.get(place, self.committed.get(place))
 
     async def learn(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
         """Ask Kafka, once an assignment, where each of these assigned partitions stands.

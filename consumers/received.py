@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiokafka import ConsumerRecord
 
 from consumers.sink import Delivery
 from schemas import topics, wire
 
 if TYPE_CHECKING:
-    from aiokafka import ConsumerRecord
-
     from schemas.event import DialResult
 
 _DIGITS = 19
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A record of Kafka with its delivery, or with the typed reason why it cannot be decoded."""
 
     record: ConsumerRecord[bytes | None, bytes | None]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from consumers.errors import TooManyRejects
+from consumers.received import Received
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from consumers.received import Received
 
-
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of one record: `reason` is None where it is durable in the sink."""
 
     received: Received
@@ -21,9 +22,10 @@ class Outcome(NamedTuple):
 
 
 class RejectRun:
-    """Counts rejects in a row and holds them. A good record ends the run; a quiet moment only releases what is held.
+    """Counts rejects in a row and holds them until it is known what they are: a good record after them says it.
 
-    Holds at most `limit` records.
+    Where everything in Kafka is settled and nothing comes for a while, nothing will say it soon: what is held is let
+    go, and still counts, so that a bad deploy on a quiet day stops too. Holds at most `limit` records.
     """
 
     def __init__(self, limit: int) -> None:
@@ -40,7 +42,8 @@ class RejectRun:
         released: list[Outcome] = []
         for outcome in outcomes:
             if outcome.reason is None:
-                released += self._end()
+                if self._in_a_row:
+                    released += self._end()
                 continue
             self._in_a_row += 1
             self.held.append(outcome)
@@ -53,7 +56,7 @@ class RejectRun:
         return released
 
     def release(self) -> list[Outcome]:
-        """Return what is held: no more rejects came for a while. The count goes on until a good record comes."""
+        """Return what is held, since nothing comes. The count goes on until a good record does."""
         released, self.held = self.held, []
         return released
 

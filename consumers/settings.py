@@ -22,8 +22,9 @@ class ConsumerSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     # One bad record is normal, five may be one bad upload; a hundred without a good one between is a bad deploy.
     reject_limit: int = Field(100, ge=1, description="rejects in a row; one more ends the process with 78")
+    # At a result every few seconds a bad deploy still comes to the limit before anything of it is dead-lettered.
     reject_hold_s: float = Field(
-        2.0, ge=0, description="time that a run of rejects waits for its end before it is dead-lettered"
+        15.0, ge=0, description="time without any further record after which a run of rejects is dead-lettered"
     )
     # A killed process's partitions wait for so long. Nothing here keeps the event loop from a heartbeat for a second,
     # and being taken for dead wrongly costs a redelivery, no double effect. Kafka allows no less than 6 s by default.

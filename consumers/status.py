@@ -17,6 +17,8 @@ class Status:
     live_lag: int | None = None
     """Records behind the ends of the live partitions; None: not known."""
     replay_lag: int | None = None
+    waiting: int | None = None
+    """Records of both kinds that are neither done nor held back as rejects; None: not known."""
     steps: int = 0
     """Grows with everything that moves."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -29,6 +29,14 @@ SAMPLE_S = 1.0
 _NO_DELAY = 1_000  # live records that are done in a moment: no reason to hold up replays
 UNKNOWN_S = 300.0
 """Without an answer from Kafka for so long a new client is tried: aiokafka knows only the brokers last named to it."""
+
+
+class _Lag(NamedTuple):
+    """Counts of records: not committed yet, live and replayed; of both, neither done nor held back."""
+
+    live: int
+    replay: int
+    waiting: int
 
 
 class Watch:
@@ -68,23 +76,21 @@ class Watch:
         except (KafkaError, TimeoutError) as error:
             log.warning("lag_unknown", error=type(error).__name__)
             lag = None
-        status.live_lag, status.replay_lag = (None, None) if lag is None else lag
+        status.live_lag, status.replay_lag, status.waiting = lag or (None, None, None)
         if lag is not None:
-            self._metrics.lag.set(lag[0])
-            self._metrics.replay_lag.set(lag[1])
-            self._fetcher.hold_replays(hold=before is not None and max(before, _NO_DELAY) < lag[0])
+            self._metrics.lag.set(lag.live)
+            self._metrics.replay_lag.set(lag.replay)
+            self._fetcher.hold_replays(hold=before is not None and max(before, _NO_DELAY) < lag.live)
 
-    async def _lag(self, places: Collection[TopicPartition]) -> tuple[int, int]:
-        """Return how many live and how many replayed records are still to be done."""
+    async def _lag(self, places: Collection[TopicPartition]) -> _Lag:
         async with asyncio.timeout(REQUEST_S):
             committed = self._progress.committed
             await self._progress.learn(self._consumer, places)
             ends = await self._consumer.end_offsets(places) if places else {}
-        live = replay = 0
-        for place, end in ends.items():
-            behind = max(0, end - committed.get(place, end))
-            live, replay = (live + behind, replay) if place.topic == topics.DIAL_RESULTS else (live, replay + behind)
-        return live, replay
+        behind = {place: max(0, end - committed.get(place, end)) for place, end in ends.items()}
+        live = sum(lag for place, lag in behind.items() if place.topic == topics.DIAL_RESULTS)
+        waiting = sum(max(0, end - (self._progress.settled(place) or 0)) for place, end in ends.items())
+        return _Lag(live, sum(behind.values()) - live, waiting)
 
 
 class Watchdog:
@@ -104,11 +110,9 @@ class Watchdog:
                 five minutes, since Kafka does not answer or the group does not take us in.
         """
         now = self._clock()
-        known = status.live_lag is not None and status.replay_lag is not None
-        has_work = bool(status.live_lag or status.replay_lag)
-        if known:
+        if status.waiting is not None:
             self._known_at = now
-        if status.steps != self._steps or not (known and has_work and status.sink_available):
+        if status.steps != self._steps or not (status.waiting and status.sink_available):
             self._steps, self._moved_at = status.steps, now
         if now - self._moved_at > self._limit_s:
             raise StandsStill(f"there is lag, the sink is healthy, and nothing moved for {self._limit_s:.0f} s")

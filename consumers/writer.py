@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from msgspec.structs import replace
 
 from consumers.broker import REQUEST_S
 from consumers.errors import Interrupted
@@ -93,12 +94,14 @@ class Writer:
         raise AssertionError
 
     async def _next(self) -> list[Received]:
-        """Wait for a batch; an empty one if rejects are held and nothing comes that could end their run."""
-        try:
-            async with asyncio.timeout(self._reject_hold_s if self._parts.rejects.held else None):
-                return await self._parts.buffer.take()
-        except TimeoutError:
-            return []
+        """Wait for a batch; an empty one if rejects are held and there is nothing that could end their run."""
+        while True:
+            try:
+                async with asyncio.timeout(self._reject_hold_s if self._parts.rejects.held else None):
+                    return await self._parts.buffer.take()
+            except TimeoutError:
+                if self._parts.status.waiting == 0:  # else Kafka is slow to bring what is there
+                    return []
 
     async def _deliver(self, sink: Sink, batch: Sequence[Received]) -> None:
         parts, tenure = self._parts, self._parts.tenure.number
@@ -140,7 +143,7 @@ class Writer:
         await self._until_done("offsets_unknown", lambda: progress.learn(consumer, live))
         committed = {place.partition: progress.committed.get(place) for place in live}
         return [
-            one._replace(live_committed=committed.get(one.original[0])) if one.original else one for one in deliveries
+            replace(one, live_committed=committed.get(one.original[0])) if one.original else one for one in deliveries
         ]
 
     async def _write(self, sink: Sink, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], int]:

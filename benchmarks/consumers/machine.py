@@ -22,15 +22,15 @@ _START_S = 60
 
 
 @asynccontextmanager
-async def kafka(consumer: str) -> AsyncIterator[str]:
-    """Give the bootstrap servers of a broker with all topics that this consumer needs."""
+async def kafka(*consumers: str) -> AsyncIterator[str]:
+    """Give the bootstrap servers of a broker with all topics that these consumers need."""
     ports = free_ports(["broker", "controller"])
     with tempfile.TemporaryDirectory(prefix="dial-results-bench-", ignore_cleanup_errors=True) as folder:
         server = LocalKafka(Path(folder), ports["broker"], ports["controller"], jars.classpath())
         await asyncio.to_thread(server.format)
         with _running(server.command(), signal.SIGTERM):
             await server.wait_ready(_START_S)
-            await apply({"bootstrap_servers": server.bootstrap_servers}, topic_specs(1, (consumer,)))
+            await apply({"bootstrap_servers": server.bootstrap_servers}, topic_specs(1, consumers))
             yield server.bootstrap_servers
 
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,9 +227,13 @@ async def until_committed(kafka: Kafka, consumer: str = "memory", topic: str | N
             await asyncio.sleep(0.1)
 
 
-def process(kafka: Kafka, sink: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Start `python -m consumers SINK` on this test's topics."""
+def process(
+    kafka: Kafka, sink: str, *arguments: str, sinks: Path | None = None, **environment: str
+) -> subprocess.Popen[bytes]:
+    """Start `python -m consumers SINK` on this test's topics; `sinks` is a folder with a sink of this test's own."""
     names = f"import runpy; from schemas import topics; topics.DIAL_RESULTS = {topics.DIAL_RESULTS!r}"
+    if sinks:
+        names += f"; from consumers import sinks; sinks.__path__.append({str(sinks)!r})"
     run = f"{names}; runpy.run_module('consumers', run_name='__main__', alter_sys=True)"
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,

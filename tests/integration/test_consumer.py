@@ -219,6 +219,33 @@ async def test_a_bad_deploy_pours_nothing_into_the_dead_letters(kafka: Kafka, me
         await until(lambda: len(memory.effects) == 150, watched=one)
 
 
+async def test_a_slow_bad_deploy_pours_nothing_either(kafka: Kafka, memory: Memory) -> None:
+    memory.bad = lambda _: True
+    async with running(kafka, memory, reject_limit=4, reject_hold_s=60) as one:
+        for number in range(4):
+            await kafka.publish([event(number)])
+            await until(lambda number=number: memory.calls == number + 1, watched=one)  # type: ignore[misc]
+        await until(lambda: one.status.waiting == 0 and one.status.live_lag == 4, watched=one)
+        await kafka.publish([event(5)])
+        with pytest.raises(TooManyRejects):
+            await asyncio.wait_for(asyncio.shield(one.task), 30)
+    assert set((await kafka.committed("memory")).values()) <= {0}
+    assert await kafka.ends(topics.dead_letter("memory")) == {}
+
+
+async def test_a_reject_is_held_until_a_good_record_says_that_the_deploy_is_not_bad(
+    kafka: Kafka, memory: Memory
+) -> None:
+    memory.bad = lambda event: event.record_id == "13"
+    async with running(kafka, memory, reject_hold_s=60) as one:
+        await kafka.publish_events_in_one_partition(1, first=13)
+        await until(lambda: memory.calls == 1 and one.status.live_lag == 1 and one.status.waiting == 0, watched=one)
+        assert await kafka.ends(topics.dead_letter("memory")) == {}
+        await kafka.publish([event(1)])
+        await kafka.read(topics.dead_letter("memory"), 1)
+        await until_committed(kafka)
+
+
 async def test_scattered_rejects_never_add_up_to_the_limit(kafka: Kafka, memory: Memory) -> None:
     memory.bad = lambda event: int(event.record_id) % 2 == 0
     await kafka.publish_events_in_one_partition(60)

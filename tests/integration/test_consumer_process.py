@@ -29,6 +29,31 @@ async def kafka(broker: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[K
         yield found
 
 
+STUCK = """
+import asyncio, time
+from contextlib import asynccontextmanager
+from consumers.sinks.stdout import Settings as Base
+
+class Settings(Base, env_prefix="STUCK_"):
+    pass
+
+class Sink:
+    def __init__(self, path):
+        self.path = path
+
+    async def write(self, deliveries):
+        self.path.touch()
+        await asyncio.shield(asyncio.to_thread(time.sleep, 3600))
+
+@asynccontextmanager
+async def connect(settings, merchants):
+    yield Sink(settings.path)
+
+async def event_ids(settings):
+    return []
+"""
+
+
 def lines(path: Path) -> list[str]:
     return [json.loads(line)["eventId"] for line in path.read_bytes().splitlines()] if path.exists() else []
 
@@ -103,6 +128,22 @@ async def test_a_clean_stop_takes_under_ten_seconds_and_exits_0(kafka: Kafka, tm
     assert time.monotonic() - began < 10
     assert sorted(json.loads(line)["eventId"] for line in out.splitlines()) == sorted(lines(path))
     assert logged[-1]["event"] == "consumer_stopped"
+
+
+async def test_a_sink_stuck_in_a_thread_does_not_keep_the_process(
+    broker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    async with own_topics(broker.bootstrap_servers, monkeypatch, "stuck") as kafka:
+        await kafka.publish([event(1)])
+        one = await asyncio.to_thread(process, kafka, "stuck", sinks=tmp_path, STUCK_PATH=str(tmp_path / "writing"))
+        await until((tmp_path / "writing").exists)
+        began = time.monotonic()
+        one.terminate()
+        code, _, logged = await ended(one)
+        assert (code, logged[-1]["event"]) == (0, "consumer_stopped")
+        assert time.monotonic() - began < 10
+        assert await kafka.committed("stuck") == {}
 
 
 async def test_the_reject_limit_exits_78_and_says_so(kafka: Kafka, tmp_path: Path) -> None:

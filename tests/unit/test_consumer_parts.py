@@ -208,14 +208,14 @@ def test_the_watchdog_bites_only_where_there_is_work_a_healthy_sink_and_no_step(
             now[0] += 1
             dog.look(status)
 
-    busy = Status(sink_available=True, live_lag=1, replay_lag=0)
+    busy = Status(sink_available=True, waiting=1)
     look_for(busy, 90)
     busy.steps += 1
     look_for(busy, 90)
-    look_for(Status(sink_available=False, live_lag=1, replay_lag=0, steps=1), 1_000)
-    look_for(Status(sink_available=True, live_lag=0, replay_lag=0, steps=1), 1_000)
+    look_for(Status(sink_available=False, waiting=1, steps=1), 1_000)
+    look_for(Status(sink_available=True, live_lag=9, waiting=0, steps=1), 1_000)
     with pytest.raises(StandsStill, match="nothing moved for 90 s"):
-        look_for(Status(sink_available=True, live_lag=0, replay_lag=5, steps=1), 92)
+        look_for(Status(sink_available=True, waiting=5, steps=1), 92)
 
 
 def test_the_watchdog_bites_when_kafka_says_nothing_for_long() -> None:
