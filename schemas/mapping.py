@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .event import RECONCILE, DialResult
+import msgspec
+
+from . import exact
+from .event import RECONCILE, DialResult, refusal
 from .merchants import Fields, Merchant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
 
 _DEFAULT_FIELDS = Fields()
@@ -25,8 +31,8 @@ class Mapped(NamedTuple):
     conclusion: str | None
     called_at: datetime | None  # aware, UTC
     duration_s: Decimal | None
-    ext_vars: Any
-    call_vars: Any
+    ext_vars: Any = None
+    call_vars: Any = None
 
 
 def mapped(record: dict[str, Any], merchant: Merchant | None) -> Mapped:
@@ -44,6 +50,38 @@ def mapped(record: dict[str, Any], merchant: Merchant | None) -> Mapped:
     )
 
 
+class FieldReader:
+    """Reads what `mapped` reads, the variables apart, straight from a record's JSON: a third of the time."""
+
+    def __init__(self, merchant: Merchant | None) -> None:
+        fields = merchant.fields if merchant else _DEFAULT_FIELDS
+        self._timezone: tzinfo = merchant.timezone if merchant else UTC
+        wanted = [("name",), ("mobile",), *map(_names, (fields.conclusion, fields.called_at, fields.duration_s))]
+        places = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*wanted)))}
+        fields_type = msgspec.defstruct(
+            "Wanted",
+            [(place, Any, None) for place in places.values()],
+            rename={place: name for name, place in places.items()},
+        )
+        self._decode = msgspec.json.Decoder(fields_type, float_hook=Decimal).decode
+        self._places = [[places[name] for name in names] for names in wanted]
+
+    def read(self, event: DialResult) -> Mapped:
+        """Return the fields, without `ext_vars` and `call_vars`.
+
+        Raises:
+            InvalidRecord: one of them is a number that nobody can hold.
+        """
+        try:
+            record = self._decode(event.result)
+        except exact.FAILURES as error:
+            raise refusal(error) from None
+        name, mobile, conclusion, called_at, duration_s = [_first_of(record, places) for places in self._places]
+        return Mapped(
+            _text(name), _text(mobile), _text(conclusion), _moment(called_at, self._timezone), _number(duration_s)
+        )
+
+
 def newest_key(event: DialResult, called_at: datetime | None) -> tuple[int, datetime, str]:
     """Return what to compare: the greater is the newer. The one rule for CRM, `latest_result` and tests.
 
@@ -53,9 +91,20 @@ def newest_key(event: DialResult, called_at: datetime | None) -> tuple[int, date
     return int(known), called_at or event.received_at, event.event_id
 
 
+def _names(names: tuple[str, ...] | str) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
 def _first(record: dict[str, Any], names: tuple[str, ...] | str) -> Any:  # noqa: ANN401
-    for name in (names,) if isinstance(names, str) else names:
+    for name in _names(names):
         if (value := record.get(name)) is not None:
+            return value
+    return None
+
+
+def _first_of(record: object, places: Sequence[str]) -> Any:  # noqa: ANN401
+    for place in places:
+        if (value := getattr(record, place)) is not None:
             return value
     return None
 
@@ -80,12 +129,17 @@ def _moment(value: Any, timezone: tzinfo) -> datetime | None:  # noqa: ANN401
     """Read ISO 8601, `2024-08-15 07:00:00` (local to the merchant), or seconds or milliseconds since 1970."""
     try:
         if isinstance(value, str) and not value.isdecimal():
-            moment = datetime.fromisoformat(value.strip())
-            return (moment if moment.tzinfo else moment.replace(tzinfo=timezone)).astimezone(UTC)
+            return _clock_time(value, timezone)
         number = _number(value)
         return None if number is None else _since_1970(number)
     except (ValueError, ArithmeticError):  # OverflowError, and decimal's own
         return None
+
+
+@lru_cache(maxsize=4_096)  # of results that come together many are of the same second
+def _clock_time(value: str, timezone: tzinfo) -> datetime:
+    moment = datetime.fromisoformat(value.strip())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone)).astimezone(UTC)
 
 
 def _since_1970(number: Decimal) -> datetime | None:

@@ -69,7 +69,9 @@ def everything(folder: Path) -> list[bytes]:
 
 
 def start_victim(uri: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", _VICTIM, uri], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", _VICTIM, uri], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
 
 
 async def test_a_row_says_what_the_event_says(settings: Settings) -> None:
@@ -162,6 +164,16 @@ async def test_a_replay_adds_what_is_missing_and_leaves_to_the_live_one_what_it_
     await assert_exactly(settings, [*events, event("gone")])
 
 
+async def test_an_empty_table_is_filled_by_replays_of_what_kafka_counts_as_done(settings: Settings) -> None:
+    events = many(30)
+    known = [one._replace(live_committed=20) for one in replayed(events, range(30))]
+    async with connect(settings, {}) as sink:
+        await sink.write(known)
+        await assert_exactly(settings, events[:20])
+        await sink.write(live(events[20:], 20))
+    await assert_exactly(settings, events)
+
+
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(days=10)])
 async def test_two_writers_of_the_same_partitions_never_double_a_row(settings: Settings, age: timedelta) -> None:
     events = many(200, received=NOW - age)
@@ -180,10 +192,11 @@ async def test_a_cancelled_write_ends_before_the_next_begins(
     async with connect(settings, {}) as sink:
         alone, write = threading.Lock(), sink._writing.write
 
-        def watched(deliveries: Sequence[Delivery]) -> None:
+        def watched(deliveries: Sequence[Delivery]) -> int:
             assert alone.acquire(blocking=False)
-            write(deliveries)
+            version = write(deliveries)
             alone.release()
+            return version
 
         monkeypatch.setattr(sink._writing, "write", watched)
         writing = asyncio.create_task(sink.write(live(events)))
@@ -197,9 +210,10 @@ async def test_a_cancelled_write_ends_before_the_next_begins(
 
 
 _VICTIM = """
-import asyncio, sys
+import asyncio, structlog, sys
 from consumers.sinks.analytics import Settings, connect
 from tests.integration.test_analytics import live, event
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 async def main():
     async with connect(Settings(uri=sys.argv[1], pseudonym_key="secret"), {}) as sink:
         for first in range(0, 10_000, 5):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from consumers.sink import Delivery
 from consumers.sinks.analytics import Settings, connect, event_ids, recall
 from consumers.sinks.analytics.lake import Lake
-from consumers.sinks.analytics.memory import Memory
+from consumers.sinks.analytics.memory import Memory, packed
 from consumers.sinks.analytics.rows import microseconds
 from tests.integration.test_analytics import (
     NOW,
@@ -42,32 +42,43 @@ IDS = st.tuples(st.uuids(), st.integers(0, 5 * HOUR), st.integers(0, 2))  # when
 def test_the_memory_knows_all_that_it_claims_to_cover(given_ids: list[tuple[uuid.UUID, int, int]]) -> None:
     known = Memory(0, limit=10)
     for event_id, received_at, partition in given_ids:
-        known.add(str(event_id), received_at, partition)
+        known.add([event_id.bytes], [received_at], [partition])
     assert len(known) == min(10, len(given_ids))
-    assert [str(event_id) in known for event_id, _, _ in given_ids[-10:]] == [True] * len(known)
+    assert [event_id.bytes in known for event_id, _, _ in given_ids[-10:]] == [True] * len(known)
     for event_id, received_at, partition in given_ids:
-        if known.covers(partition, received_at + HOUR):
-            assert str(event_id) in known
+        if received_at + HOUR >= known.covered_from(partition):
+            assert event_id.bytes in known
+
+
+@given(st.lists(IDS, max_size=40, unique_by=lambda one: one[0]))
+def test_ids_are_taken_up_alike_together_and_one_by_one(given_ids: list[tuple[uuid.UUID, int, int]]) -> None:
+    ids = packed(str(event_id) for event_id, _, _ in given_ids)
+    assert ids == [event_id.bytes for event_id, _, _ in given_ids]
+    together, alone = Memory(0, limit=10), Memory(0, limit=10)
+    together.add(ids, [at for _, at, _ in given_ids], [partition for _, _, partition in given_ids])
+    for event_id, at, partition in given_ids:
+        alone.add([event_id.bytes], [at], [partition])
+    assert [one in together for one in ids] == [one in alone for one in ids]
+    assert [together.covered_from(one) for one in range(3)] == [alone.covered_from(one) for one in range(3)]
 
 
 def test_forgetting_moves_the_horizon_of_that_partition_alone() -> None:
     known = Memory(0, limit=1)
-    known.add(str(uuid.uuid4()), 2 * HOUR, partition=1)
-    assert known.covers(1, 3 * HOUR)
-    known.add(str(uuid.uuid4()), 2 * HOUR, partition=2)
-    assert not known.covers(1, 3 * HOUR)
-    assert known.covers(1, 3 * HOUR + SECOND)
-    assert known.covers(2, 3 * HOUR)
+    known.add([uuid.uuid4().bytes], [2 * HOUR], [1])
+    assert known.covered_from(1) == HOUR
+    known.add([uuid.uuid4().bytes], [2 * HOUR], [2])
+    assert known.covered_from(1) == 3 * HOUR + SECOND
+    assert known.covered_from(2) == HOUR
 
 
 def test_an_id_that_stands_across_two_entries_is_not_known() -> None:
     known = Memory(0, limit=10)
-    known.add("00000000-0000-0000-0000-00000000abcd", 0x01020304 * SECOND, 0x0506)
-    known.add("00000000-0000-0000-0000-000000000000", 0, 0)
+    first, second = bytes(14) + b"\xab\xcd", bytes(16)
+    known.add([first, second], [0x01020304 * SECOND, 0], [0x0506, 0])
     across = bytes.fromhex("abcd010203040506" + "00" * 6)  # the first's end and the second's beginning
-    assert str(uuid.UUID(bytes=b"\0\0" + across)) not in known
-    assert "00000000-0000-0000-0000-00000000abcd" in known
-    assert "00000000-0000-0000-0000-000000000000" in known
+    assert b"\0\0" + across not in known
+    assert first in known
+    assert second in known
 
 
 async def test_the_newest_are_read_in_the_order_of_their_minutes(settings: Settings) -> None:
@@ -78,11 +89,10 @@ async def test_the_newest_are_read_in_the_order_of_their_minutes(settings: Setti
     lake, horizon_s = Lake(settings), microseconds(NOW) // SECOND - 4 * 3600
     whole = recall.recall(lake, horizon_s, 1000)
     assert 240 <= len(whole) <= 242
-    assert whole.covers(0, microseconds(NOW) - 2 * HOUR)
+    assert whole.covered_from(0) <= microseconds(NOW) - 2 * HOUR
     newest = recall.recall(lake, horizon_s, 100)
-    assert [one.event_id in newest for one in events] == [True] * 100 + [False] * 200
-    assert not newest.covers(0, microseconds(NOW) - HOUR)
-    assert newest.covers(0, microseconds(NOW - timedelta(minutes=99)) // (60 * SECOND) * 60 * SECOND + HOUR)
+    assert [one in newest for one in packed(one.event_id for one in events)] == [True] * 100 + [False] * 200
+    assert newest.covered_from(0) == microseconds(NOW - timedelta(minutes=99)) // (60 * SECOND) * 60 * SECOND + HOUR
 
 
 @pytest.mark.parametrize("limit", [1, 15, 1000])
@@ -120,7 +130,10 @@ async def test_also_what_others_merged_and_did_not_live_to_commit(settings: Sett
     lost = event("lost")
     async with connect(settings, {}) as mine, connect(settings, {}) as other:
         await mine.write(live([event("a")], 5))
-        assert other._writing._attempt(replayed([lost], [0]), set()) is False  # merged; then it was killed
+        assert (
+            other._writing._attempt([(replayed([lost], [0])[0], microseconds(NOW), packed([lost.event_id])[0])], set())
+            is False
+        )  # merged; then it was killed
         await mine.write(live([lost], 6))
         await mine.write([Delivery(lost, REPLAY, 0, 0, "r-1", (0, 0))])
     await assert_exactly(settings, [event("a"), lost])

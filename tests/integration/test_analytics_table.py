@@ -12,13 +12,16 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from consumers.sink import SinkUnavailable
-from consumers.sinks.analytics import Settings, conclusions, connect, event_ids, lake
+from consumers.sinks.analytics import Settings, conclusions, connect, event_ids, lake, tidying
+from consumers.sinks.analytics.rows import Rows
 from schemas.blu import decode_callback
 from schemas.event import DialResult, dial_result
 
 from .test_analytics import NOW, assert_exactly, event, live, many, replayed, rows, settings
 
 __all__ = ["settings"]  # the fixture
+
+NO_ROWS = Rows({}, b"").table([], [])
 
 
 def parquet(settings: Settings) -> list[Path]:
@@ -89,7 +92,7 @@ async def test_a_row_belongs_to_the_utc_day_on_which_it_was_received(settings: S
 async def test_upkeep_loses_nothing_and_leaves_few_files_and_versions(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lake, "_KEEP_HOURS", 0)  # removed at once
+    monkeypatch.setattr(tidying, "KEEP_HOURS", 0)  # removed at once
     events = many(90)
     async with connect(settings, {}) as sink:
         for offset, one in enumerate(events):
@@ -108,14 +111,14 @@ async def test_two_that_join_the_same_files_double_no_row(settings: Settings) ->
     async with connect(settings.model_copy(update={"compact_every": 1000}), {}) as sink:
         for offset, one in enumerate(many(9)):
             await sink.write(live([one], offset))
-    frozen = lake.Lake(settings)
-    assert frozen._takes_turn(due=1)
-    other = lake.Lake(settings.model_copy(update={"compact_every": 1}))
-    other.append([], {"a": 1})
-    other.tidy()
+    frozen = DeltaTable(settings.uri)
+    assert tidying.Tidying(settings, 0)._takes_turn(frozen, due=1)
+    other = lake.Lake(settings)
+    other.append(NO_ROWS, {"a": 1})
+    tidying.Tidying(settings.model_copy(update={"compact_every": 1}), 0).tidy(other.version)
     assert len(DeltaTable(settings.uri).file_uris()) == 1
     with pytest.raises(CommitFailedError):
-        frozen._table.optimize.compact()
+        frozen.optimize.compact()
     assert len(await event_ids(settings)) == 9
 
 
@@ -147,7 +150,7 @@ async def test_a_storage_that_is_away_is_unavailable(settings: Settings, tmp_pat
 
 
 async def test_a_table_of_another_form_is_a_mistake_and_not_waited_for(settings: Settings) -> None:
-    strange: Any = lake.table([]).select(["event_id", "date"])
+    strange: Any = NO_ROWS.select(["event_id", "date"])
     write_deltalake(settings.uri, strange, partition_by=["date"])
     with pytest.raises(lake.UnfitTable):
         async with connect(settings, {}):

@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.blu import BluRecord
-from schemas.event import DialResult, dial_result
+from schemas.event import DialResult, InvalidRecord, dial_result
 from schemas.exact import canonical, decode, decode_decimals
-from schemas.mapping import mapped, newest_key
+from schemas.mapping import FieldReader, mapped, newest_key
 from schemas.merchants import Fields, Merchant, MerchantsFileError, load_merchants
 
 from .json_texts import records, write
@@ -26,6 +27,20 @@ def test_any_record_is_mapped_without_an_error(record: dict[str, Any]) -> None:
     canonical(decode(text))
     for value in record.values():
         mapped(decode_decimals(text.encode()) | {"callTime": value, "duration": value, "conclusion": value}, None)
+
+
+@given(record=records, name=st.sampled_from(["conclusion", "callTime", "duration", "outcome", "name", "callDuration"]))
+def test_fields_are_read_from_the_text_as_from_the_record(record: dict[str, Any], name: str) -> None:
+    for value in record.values():
+        one = event(canonical(decode(write(record | {name: value}))), 0)
+        for merchant in (None, KUALA_LUMPUR):
+            whole = mapped(one.record(), merchant)._replace(ext_vars=None, call_vars=None)
+            assert FieldReader(merchant).read(one) == whole
+
+
+def test_a_number_that_nobody_can_hold_is_refused_where_it_is_read() -> None:
+    with pytest.raises(InvalidRecord, match="not-json"):
+        FieldReader(None).read(event(b'{"duration":1e9999999999999999999999}', 0))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +61,8 @@ def test_any_record_is_mapped_without_an_error(record: dict[str, Any]) -> None:
     ],
 )
 def test_call_times(value: Any, expected: datetime | None) -> None:
-    assert mapped({"callTime": value}, KUALA_LUMPUR).called_at == expected
+    for _ in range(2):  # the second time it is remembered
+        assert mapped({"callTime": value}, KUALA_LUMPUR).called_at == expected
 
 
 def test_a_merchants_own_names_count() -> None:

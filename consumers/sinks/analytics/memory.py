@@ -5,6 +5,14 @@ An id takes 32 bytes, where a set of Python objects would take over 100: five mi
 
 from __future__ import annotations
 
+from collections import defaultdict
+from functools import lru_cache
+from struct import Struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 REPEATS_S = 3_600
 """Blu repeats a result for 25 minutes; the rest is for the clocks of two receivers."""
 
@@ -12,13 +20,14 @@ FROM_TABLE = 0xFFFF
 """Stands for the partition of ids that were read from the table, which does not say."""
 
 _ID_BYTES = 14
-_ENTRY_BYTES = _ID_BYTES + 4 + 2
+_ENDING = Struct(">IH")
+_ENTRY_BYTES = _ID_BYTES + _ENDING.size
 _LAST_SECOND = 2**32 - 1
 _SECOND = 1_000_000
 
 
 class Memory:
-    """Knows every id that it was given, up to `limit`; then the one that came first makes room.
+    """Knows every id (`packed`) that it was given, up to `limit`; then the one that came first makes room.
 
     What it was not given lies before `horizon_s` (seconds since 1970); each partition's horizon moves past what was
     forgotten of it. Ids are hashes, so that their first two bytes spread them evenly.
@@ -27,7 +36,7 @@ class Memory:
     def __init__(self, horizon_s: int, limit: int) -> None:
         self._limit = limit
         self._horizons = {FROM_TABLE: horizon_s}
-        self._entries: dict[bytes, bytearray] = {}
+        self._entries: defaultdict[bytes, bytearray] = defaultdict(bytearray)
         """First two bytes of an id to entries: its other 14, the second it was received (4), the partition (2)."""
         self._order = bytearray()
         """The first two bytes of every id, in the order they came."""
@@ -35,41 +44,45 @@ class Memory:
     def __len__(self) -> int:
         return len(self._order) // 2
 
-    def __contains__(self, event_id: str) -> bool:
-        packed = _packed(event_id)
-        entries = self._entries.get(packed[:2])
+    def __contains__(self, event_id: bytes) -> bool:
+        entries = self._entries.get(event_id[:2])
         if entries is None:
             return False
-        rest = packed[2:]
+        rest = event_id[2:]
         at = entries.find(rest)
         while at > 0 and at % _ENTRY_BYTES:  # found across two entries: chance, or somebody's malice
             at = entries.find(rest, at + 1)
         return at >= 0
 
-    def covers(self, partition: int, received_at: int) -> bool:
-        """Tell whether what a live result, received then (microseconds), may repeat would be known here."""
-        horizon_s = max(self._horizons[FROM_TABLE], self._horizons.get(partition, 0))
-        return received_at // _SECOND - REPEATS_S >= horizon_s
+    def covered_from(self, partition: int) -> int:
+        """Return from when (microseconds) on whatever a live result, received then, may repeat would be known here."""
+        return (max(self._horizons[FROM_TABLE], self._horizons.get(partition, 0)) + REPEATS_S) * _SECOND
 
-    def add(self, event_id: str, received_at: int, partition: int = FROM_TABLE) -> None:
-        """Take up an id; `received_at` in microseconds."""
-        packed = _packed(event_id)
-        first = packed[:2]
-        if (entries := self._entries.get(first)) is None:
-            entries = self._entries[first] = bytearray()
-        second = min(max(received_at // _SECOND, 0), _LAST_SECOND)
-        entries += packed[2:] + second.to_bytes(4) + partition.to_bytes(2)
-        self._order += first
-        if len(self._order) > 2 * self._limit:
-            self._forget()
+    def add(self, event_ids: Sequence[bytes], received_at: Iterable[int], partitions: Iterable[int]) -> None:
+        """Take up ids; `received_at` in microseconds."""
+        entries = self._entries
+        for event_id, at, partition in zip(event_ids, received_at, partitions, strict=True):
+            entries[event_id[:2]] += event_id[2:] + _ending(at // _SECOND, partition)
+        self._order += b"".join([event_id[:2] for event_id in event_ids])
+        if len(self) > self._limit:
+            self._forget(len(self) - self._limit)
 
-    def _forget(self) -> None:
-        entries = self._entries[bytes(self._order[:2])]
-        second = int.from_bytes(entries[_ID_BYTES : _ID_BYTES + 4])
-        partition = int.from_bytes(entries[_ID_BYTES + 4 : _ENTRY_BYTES])
-        del entries[:_ENTRY_BYTES], self._order[:2]
-        self._horizons[partition] = max(self._horizons.get(partition, 0), second + 1)
+    def _forget(self, count: int) -> None:
+        for place in range(0, 2 * count, 2):
+            entries = self._entries[bytes(self._order[place : place + 2])]
+            second, partition = _ENDING.unpack_from(entries, _ID_BYTES)
+            del entries[:_ENTRY_BYTES]
+            if second >= self._horizons.get(partition, 0):
+                self._horizons[partition] = second + 1
+        del self._order[: 2 * count]
 
 
-def _packed(event_id: str) -> bytes:
-    return bytes.fromhex(event_id.replace("-", ""))
+@lru_cache(maxsize=1_024)  # what comes together was received together
+def _ending(second: int, partition: int) -> bytes:
+    return _ENDING.pack(min(max(second, 0), _LAST_SECOND), partition)
+
+
+def packed(event_ids: Iterable[str]) -> list[bytes]:
+    """Return ids as 16 bytes each."""
+    joined = bytes.fromhex("".join(event_ids).replace("-", ""))
+    return [joined[place : place + 16] for place in range(0, len(joined), 16)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
-from .memory import REPEATS_S, Memory
-from .rows import day
+from .memory import FROM_TABLE, REPEATS_S, Memory, packed
+from .rows import DAY_US, day
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,8 +46,9 @@ def recall(lake: Lake, horizon_s: int, limit: int) -> Memory:
     for first, last in _pieces(newest):
         query = f"SELECT event_id, {_MICROSECONDS} AS at FROM t WHERE {_between(first, last + 1)}"  # noqa: S608  # numbers
         for piece in lake.query(query):
-            for event_id, at in zip(piece["event_id"].to_pylist(), piece["at"].to_pylist(), strict=True):
-                memory.add(event_id, at)
+            memory.add(
+                packed(piece["event_id"].to_pylist()), piece["at"].to_pylist(), repeat(FROM_TABLE, piece.num_rows)
+            )
     return memory
 
 
@@ -86,7 +88,7 @@ def _pieces(minutes: Sequence[_Minute]) -> Iterator[tuple[int, int]]:
 
 def _between(first: int, end: int | None = None) -> str:
     """Select the minutes from `first` to before `end`; on plain columns, so that files are skipped by it."""
-    condition = f"date >= DATE '{day(first * _MINUTE_US)}' AND received_at >= {_timestamp(first)}"
+    condition = f"date >= DATE '{day(first * _MINUTE_US // DAY_US)}' AND received_at >= {_timestamp(first)}"
     return condition if end is None else f"{condition} AND received_at < {_timestamp(end)}"
 
 

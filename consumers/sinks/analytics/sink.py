@@ -11,10 +11,11 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchE
 from consumers.sink import SinkUnavailable
 
 from .lake import Lake, all_event_ids
+from .tidying import Tidying
 from .writing import Writing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from consumers.sink import Delivery
     from schemas.merchants import Merchant
@@ -30,11 +31,13 @@ _WRONG = (SchemaMismatchError, DeltaProtocolError)  # a table of another form: a
 class AnalyticsSink:
     """Writes results into a Delta table (`consumers.sink.Sink`)."""
 
-    def __init__(self, writing: Writing, timeout_s: float) -> None:
+    def __init__(self, writing: Writing, tidying: Tidying, timeout_s: float) -> None:
         self._writing = writing
+        self._tidying = tidying
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
+        self._tidy: asyncio.Task[None] | None = None
 
     async def write(self, deliveries: Sequence[Delivery]) -> None:
         """Make every event a row, once. Cancelled, it still ends what it began before the next one begins.
@@ -44,9 +47,7 @@ class AnalyticsSink:
         """
         if not deliveries:
             return
-        task = asyncio.create_task(self._write(deliveries))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
+        task = self._start(self._write(deliveries))
         try:
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.shield(task)
@@ -56,13 +57,21 @@ class AnalyticsSink:
             raise SinkUnavailable(type(error).__name__) from error
 
     async def close(self) -> None:
-        """Wait for what was cancelled and still runs, within the time of one write."""
+        """Wait for what still runs (a cancelled write, the tidying), within the time of one write."""
         if self._running:
             await asyncio.wait(self._running, timeout=self._timeout_s)
 
     async def _write(self, deliveries: Sequence[Delivery]) -> None:
         async with self._lock:
-            await asyncio.to_thread(self._writing.write, deliveries)
+            version = await asyncio.to_thread(self._writing.write, deliveries)
+        if self._tidying.is_due(version) and (self._tidy is None or self._tidy.done()):
+            self._tidy = self._start(asyncio.to_thread(self._tidying.tidy, version))
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -78,7 +87,8 @@ async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> Asyn
         SinkUnavailable: the storage is away.
     """
     lake = await _blocking(settings, Lake)
-    sink = AnalyticsSink(Writing(lake, settings, merchants), settings.write_timeout_s)
+    writing, tidying = Writing(lake, settings, merchants), Tidying(settings, lake.version)
+    sink = AnalyticsSink(writing, tidying, settings.write_timeout_s)
     try:
         yield sink
     finally:
