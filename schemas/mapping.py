@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -50,24 +51,29 @@ def mapped(record: dict[str, Any], merchant: Merchant | None) -> Mapped:
     )
 
 
+Read = tuple[str | None, str | None, str | None, datetime | None, Decimal | int | None]
+"""`name`, `mobile`, `conclusion`, `called_at` and `duration_s` of `Mapped`; a whole duration may be an `int`."""
+
+
 class FieldReader:
-    """Reads what `mapped` reads, the variables apart, straight from a record's JSON: a third of the time."""
+    """Reads what `mapped` reads, variables apart, straight from a record's JSON: a quarter of the time."""
 
     def __init__(self, merchant: Merchant | None) -> None:
         fields = merchant.fields if merchant else _DEFAULT_FIELDS
         self._timezone: tzinfo = merchant.timezone if merchant else UTC
         wanted = [("name",), ("mobile",), *map(_names, (fields.conclusion, fields.called_at, fields.duration_s))]
-        places = {name: f"f{place}" for place, name in enumerate(dict.fromkeys(chain(*wanted)))}
-        fields_type = msgspec.defstruct(
-            "Wanted",
+        places = {name: f"found_{place}" for place, name in enumerate(dict.fromkeys(chain(*wanted)))}
+        record_type = msgspec.defstruct(
+            "Found",
             [(place, Any, None) for place in places.values()],
             rename={place: name for name, place in places.items()},
         )
-        self._decode = msgspec.json.Decoder(fields_type, float_hook=Decimal).decode
-        self._places = [[places[name] for name in names] for names in wanted]
+        self._decode = msgspec.json.Decoder(record_type, float_hook=Decimal).decode
+        self._first = attrgetter(*(places[names[0]] for names in wanted))
+        self._further = [[places[name] for name in names[1:]] for names in wanted]
 
-    def read(self, event: DialResult) -> Mapped:
-        """Return the fields, without `ext_vars` and `call_vars`.
+    def read(self, event: DialResult) -> Read:
+        """Return the fields.
 
         Raises:
             InvalidRecord: one of them is a number that nobody can hold.
@@ -76,9 +82,17 @@ class FieldReader:
             record = self._decode(event.result)
         except exact.FAILURES as error:
             raise refusal(error) from None
-        name, mobile, conclusion, called_at, duration_s = [_first_of(record, places) for places in self._places]
-        return Mapped(
-            _text(name), _text(mobile), _text(conclusion), _moment(called_at, self._timezone), _number(duration_s)
+        values: Sequence[Any] = self._first(record)
+        if None in values:
+            pairs = zip(values, self._further, strict=True)
+            values = [_first_found(record, further) if value is None else value for value, further in pairs]
+        name, mobile, conclusion, called_at, duration_s = values
+        return (
+            name if name.__class__ is str else _text(name),
+            mobile if mobile.__class__ is str else _text(mobile),
+            conclusion if conclusion.__class__ is str else _text(conclusion),
+            _moment(called_at, self._timezone),
+            duration_s if duration_s.__class__ is int else _number(duration_s),
         )
 
 
@@ -102,7 +116,7 @@ def _first(record: dict[str, Any], names: tuple[str, ...] | str) -> Any:  # noqa
     return None
 
 
-def _first_of(record: object, places: Sequence[str]) -> Any:  # noqa: ANN401
+def _first_found(record: object, places: Sequence[str]) -> Any:  # noqa: ANN401
     for place in places:
         if (value := getattr(record, place)) is not None:
             return value

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
+_FieldNames = Annotated[tuple[str, ...], Field(min_length=1)] | str
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -52,9 +53,9 @@ class Token(_Strict):
 class Fields(_Strict):
     """Names of the richer callback's fields; the first that a record has counts."""
 
-    conclusion: tuple[str, ...] | str = ("conclusion", "callConclusion", "callResult")
-    called_at: tuple[str, ...] | str = ("callTime", "calledAt", "callStartTime", "startTime", "dialTime")
-    duration_s: tuple[str, ...] | str = ("duration", "callDuration", "durationSeconds")
+    conclusion: _FieldNames = ("conclusion", "callConclusion", "callResult")
+    called_at: _FieldNames = ("callTime", "calledAt", "callStartTime", "startTime", "dialTime")
+    duration_s: _FieldNames = ("duration", "callDuration", "durationSeconds")
 
 
 class Merchant(_Strict):

@@ -34,8 +34,7 @@ def test_fields_are_read_from_the_text_as_from_the_record(record: dict[str, Any]
     for value in record.values():
         one = event(canonical(decode(write(record | {name: value}))), 0)
         for merchant in (None, KUALA_LUMPUR):
-            whole = mapped(one.record(), merchant)._replace(ext_vars=None, call_vars=None)
-            assert FieldReader(merchant).read(one) == whole
+            assert FieldReader(merchant).read(one) == mapped(one.record(), merchant)[:5]
 
 
 def test_a_number_that_nobody_can_hold_is_refused_where_it_is_read() -> None:

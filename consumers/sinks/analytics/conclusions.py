@@ -30,9 +30,7 @@ GROUPS = {
 _GROUP_OF = {code: group for group, codes in GROUPS.items() for code in codes}
 
 
-def group(conclusion: str | None, merchant: Merchant | None) -> str | None:
-    """Return the group of a code: the merchant's own word first, then Blu's; None where there is no code."""
-    if conclusion is None:
-        return None
-    own = merchant.conclusions.get(conclusion) if merchant else None
-    return own or _GROUP_OF.get(conclusion, OTHER)
+def groups(merchant: Merchant | None) -> dict[str, str]:
+    """Return code to group: the merchant's own word first, then Blu's. A code that is not there is `OTHER`."""
+    own = merchant.conclusions if merchant else {}
+    return _GROUP_OF | {code: name for code, name in own.items() if name}

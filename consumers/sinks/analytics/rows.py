@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from arro3.core import Array, DataType, Field, Schema, Table
 
-from schemas.mapping import FieldReader, Mapped
+from schemas.mapping import FieldReader
 
-from .conclusions import group
+from .conclusions import OTHER, groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
     from schemas.event import DialResult
     from schemas.merchants import Merchant
@@ -52,10 +53,9 @@ class Rows:
     """Makes rows, column by column: no object of Python's for a row."""
 
     def __init__(self, merchants: Mapping[str, Merchant], key: bytes) -> None:
-        self._readers = {name: FieldReader(merchant) for name, merchant in merchants.items()}
-        self._unknown = FieldReader(None)
-        self._merchants = merchants
-        self._person = Pseudonym(key)
+        self._known = {name: (FieldReader(merchant).read, groups(merchant)) for name, merchant in merchants.items()}
+        self._strange = FieldReader(None).read, groups(None)
+        self._pseudonym = Pseudonym(key)
 
     def table(self, events: Sequence[DialResult], received_at: Sequence[int]) -> Table:
         """Return the events as Arrow, with the columns of `SCHEMA`; `received_at` in microseconds.
@@ -63,22 +63,26 @@ class Rows:
         Raises:
             InvalidRecord: an event says a number that nobody can hold.
         """
-        readers, unknown = self._readers, self._unknown
-        seen = [readers.get(event.merchant, unknown).read(event) for event in events]
-        conclusions = [one.conclusion for one in seen]
+        merchants = [event.merchant for event in events]
+        known = [self._known.get(merchant, self._strange) for merchant in merchants]
+        seen = [read(event) for (read, _), event in zip(known, events, strict=True)]
+        names, mobiles, conclusions, called_at, durations = zip(*seen, strict=True) if seen else [()] * 5
         columns: list[Sequence[Any]] = [
             [event.event_id for event in events],
-            [event.merchant for event in events],
+            merchants,
             [event.task_id for event in events],
             [event.record_id for event in events],
             received_at,
             [at // DAY_US for at in received_at],
             [event.source for event in events],
             conclusions,
-            [group(code, self._merchants.get(event.merchant)) for code, event in zip(conclusions, events, strict=True)],
-            [None if one.called_at is None else microseconds(one.called_at) for one in seen],
-            [_duration(one) for one in seen],
-            [self._person(one) for one in seen],
+            [
+                None if code is None else codes.get(code, OTHER)
+                for code, (_, codes) in zip(conclusions, known, strict=True)
+            ],
+            [None if at is None else microseconds(at) for at in called_at],
+            [None if duration is None else _float(duration) for duration in durations],
+            [self._pseudonym(mobile or name) for mobile, name in zip(mobiles, names, strict=True)],
         ]
         return Table([_array(values, SCHEMA.field(at).type) for at, values in enumerate(columns)], schema=SCHEMA)
 
@@ -91,9 +95,8 @@ class Pseudonym:
         self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
         self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
 
-    def __call__(self, seen: Mapped) -> str | None:
-        """Return the same for the same number (else the same name), and of no use without the key."""
-        known = seen.mobile or seen.name
+    def __call__(self, known: str | None) -> str | None:
+        """Return the same for the same number or name; of no use without the key."""
         if not known:
             return None
         inner, outer = self._inner.copy(), self._outer.copy()
@@ -117,6 +120,9 @@ def _array(values: Sequence[Any], kind: DataType) -> Array:
     return Array(values, type=kind) if made_as is None else Array(values, type=made_as).cast(kind)
 
 
-def _duration(seen: Mapped) -> float | None:
-    seconds = None if seen.duration_s is None else float(seen.duration_s)
-    return seconds if seconds is not None and math.isfinite(seconds) else None
+def _float(number: Decimal | int) -> float | None:
+    try:
+        found = float(number)
+    except OverflowError:  # of a large `int`; a large `Decimal` gives infinity
+        return None
+    return found if math.isfinite(found) else None
