@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 
 from receiver.access_log import AccessLog
+from receiver.ack_wait import AckWait
 from receiver.body import BodyLimits
 from receiver.callbacks import Callbacks
 from receiver.counts import Counts
@@ -58,8 +59,17 @@ class Receiver:
         window = RetryWindow(time.monotonic)
         access_log = AccessLog(settings.access_log, time.monotonic)
         limits = BodyLimits(settings.body_cap_bytes, settings.body_timeout_s)
+        self._ack_wait = self._waiting_for_the_broker(settings)
         self.callbacks = Callbacks(
-            self.tokens, self.journal, self.counts, window, access_log, limits, settings.in_flight_cap, settings.door()
+            self.tokens,
+            self.journal,
+            self.counts,
+            window,
+            access_log,
+            limits,
+            settings.in_flight_cap,
+            settings.door(),
+            self._ack_wait,
         )
         fits = _fast_lane_fits()
         self._server = Server(
@@ -88,7 +98,7 @@ class Receiver:
             strangers_cap=_ADMIN_CONNECTIONS,
             fast=NoCallbacks() if fits else None,
         )
-        self.publisher = Publisher(self.journal, kafka_options, self.counts)
+        self.publisher = Publisher(self.journal, kafka_options, self.counts, ack_wait=self._ack_wait)
         self.started = asyncio.Event()
         self.port = self.admin_port = 0
 
@@ -103,7 +113,7 @@ class Receiver:
 
         The order of stopping, each step with its limit:
 
-        1. The servers: see `Server.stop` (5 s). Meanwhile publishing goes on.
+        1. Answers that wait for the broker go out. The servers: see `Server.stop` (5 s). Meanwhile publishing goes on.
         2. The publisher gets what is left of the grace (5 s from the start of stopping); its client a second to close.
         3. The journal commits what waits, which is nothing, and closes (it gives up on a disk that hangs).
 
@@ -140,8 +150,17 @@ class Receiver:
             log.info("receiver_started", port=self.port, admin_port=self.admin_port, waiting=self.journal.waiting)
             yield
         finally:
+            if self._ack_wait is not None:
+                self._server.draining = True  # so that these, too, ask for their connections to be closed
+                self._ack_wait.end()
             await self._server.stop()
             await self._admin.stop()
+
+    def _waiting_for_the_broker(self, settings: ReceiverSettings) -> AckWait | None:
+        """Return None if no answer waits. Half of what may be under way may wait: it is never a reason to refuse."""
+        if not settings.broker_ack_wait_ms:
+            return None
+        return AckWait(settings.broker_ack_wait_ms / 1_000, max(1, settings.in_flight_cap // 2), self.counts)
 
     @asynccontextmanager
     async def _closing(self) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp.web import BaseRequest
 
     from receiver.access_log import AccessLog
+    from receiver.ack_wait import AckWait
     from receiver.body import BodyLimits
     from receiver.counts import Counts
     from receiver.door import Door
@@ -49,6 +50,7 @@ class Callbacks:
         body_limits: BodyLimits,
         in_flight_cap: int,
         door: Door | None = None,
+        ack_wait: AckWait | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
@@ -60,6 +62,7 @@ class Callbacks:
         self._in_flight_cap = in_flight_cap
         self.in_flight = 0
         self.door = door
+        self._ack_wait = ack_wait
         self._clock = clock
 
     async def receive_callback(self, request: BaseRequest) -> Answer:
@@ -71,7 +74,9 @@ class Callbacks:
             self._admit()
             body = await read_body(request, self._body_limits)
             call.body_bytes = len(body)
-            await self._journal.append(call.token.merchant, body, time.time_ns() // 1_000_000)
+            sequence = await self._journal.append(call.token.merchant, body, time.time_ns() // 1_000_000)
+            if self._ack_wait is not None:
+                await self._ack_wait.passed(sequence)
         except (Refused, JournalError) as error:
             return self.settle(call, error)
         finally:
@@ -102,7 +107,8 @@ class Callbacks:
             return
         try:
             merchant = call.token.merchant if call.token else ""
-            self._journal.append_nowait(merchant, body, time.time_ns() // 1_000_000, settled)
+            stored = settled if self._ack_wait is None else self._ack_wait.behind(settled)
+            self._journal.append_nowait(merchant, body, time.time_ns() // 1_000_000, stored)
         except JournalError as error:
             settled(error)
 

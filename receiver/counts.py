@@ -49,6 +49,7 @@ class Counts:
     """Callbacks, each once; with `decoded` and `empty` that is all of them."""
     quarantine_records: Counter[str] = field(default_factory=Counter)
     restamped: int = 0
+    ack_waits_over: int = 0
     empty: int = 0
     repeats: int = 0
     publish_failures: int = 0

@@ -69,6 +69,7 @@ class Metrics(Collector):
         yield _counter(names.NOT_FOUND, counts.not_found)
         yield _counters(names.TURNED_AWAY, "cause", counts.turned_away)
         yield _counter(names.BAD_REQUESTS, counts.bad_requests)
+        yield _counter(names.ACK_WAITS_OVER, counts.ack_waits_over)
         yield _histogram(names.ACKNOWLEDGE_SECONDS, counts.latencies)
         yield self._tokens_last_seen()
         yield _gauge(names.MERCHANTS_FILE_OK, self._tokens.file_ok)

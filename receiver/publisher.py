@@ -18,6 +18,7 @@ from schemas.topics import QUARANTINE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from receiver.ack_wait import AckWait
     from receiver.counts import Counts
     from receiver.journal import JournaledCallback
 
@@ -59,12 +60,14 @@ class Publisher:
         counts: Counts,
         backoff: Backoff | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
+        ack_wait: AckWait | None = None,
     ) -> None:
         """`options` are aiokafka's, as `KafkaSettings.client_options` returns them; `headers` go on every record."""
         self._journal = journal
         self._options = options
         self._counts = counts
         self._headers = headers
+        self._ack_wait = ack_wait
         self._backoff = backoff or _BACKOFF
         self._recent = Recent()
         self._client = AsyncExitStack()
@@ -113,6 +116,8 @@ class Publisher:
 
     async def _publish(self, window: Window) -> None:
         await self._deliver(window)
+        if self._ack_wait is not None:
+            self._ack_wait.published(window.last)
         await asyncio.to_thread(self._journal.mark_published, window.last)
         self._count(window)
         self._advanced.set()

@@ -65,6 +65,10 @@ class ReceiverSettings(BaseSettings):
     # Above the 60 s of the usual proxies, so that the proxy closes first and meets no half-closed connection.
     keepalive_s: float = Field(75.0, gt=0, description="an idle connection is closed after this")
     stop_grace_s: float = Field(5.0, ge=0, description="on stop, time to go on publishing; the rest stays journaled")
+    # Nobody has to have it: the journal has the callback. Kafka answers in 5 to 20 ms while nothing is wrong.
+    broker_ack_wait_ms: int = Field(
+        0, ge=0, le=30_000, description="an answer waits so long for Kafka to have its callback, then goes out; 0: not"
+    )
     fast_lane: bool = Field(True, description="take plain callbacks straight from aiohttp's parser to the journal")
     access_log: Literal["all", "refused"] = Field("refused", description="which requests get a log line of their own")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

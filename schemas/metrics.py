@@ -15,6 +15,9 @@ TURNED_AWAY = (
     "dial_results_receiver_turned_away"  # of these: a good token, but not the header or address; labels: cause
 )
 BAD_REQUESTS = "dial_results_receiver_bad_requests"  # not HTTP as we accept it; answered 400 by the server
+ACK_WAITS_OVER = (
+    "dial_results_receiver_broker_ack_waits_over"  # answered 200 before the broker had it, though it waited
+)
 ACKNOWLEDGE_SECONDS = "dial_results_receiver_acknowledge_seconds"  # histogram: request read to answer written
 CONNECTIONS = "dial_results_receiver_open_connections"  # at the callbacks' port
 CROWDED_OUT = "dial_results_receiver_connections_crowded_out"  # closed for newer ones before they brought a callback

@@ -21,6 +21,7 @@ from schemas import metrics, topics, wire
 from schemas.backoff import Backoff
 from tests.services import Broker
 from tests.unit.receivers import Running, running
+from tests.unit.test_receiver_fast_lane import connect, keep_alive
 
 DOCUMENTED = (Path(__file__).parents[1] / "unit" / "data" / "documented-body.txt").read_bytes()
 RECEIVED_MS = 1_795_513_596_123
@@ -370,6 +371,29 @@ async def until_topic(client: AIOKafkaAdminClient, *, there: bool) -> None:
 async def topics_are_there_again(own_broker: Broker) -> AsyncIterator[None]:
     yield
     await ensure_topics(own_broker)
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_an_answer_that_waits_for_the_broker_comes_when_the_broker_has_it(
+    own_broker: Broker, tmp_path: Path, *, fast_lane: bool
+) -> None:
+    await ensure_topics(own_broker)
+    kafka = {"bootstrap_servers": own_broker.bootstrap_servers}
+    async with (
+        reading(own_broker, topics.DIAL_RESULTS) as results,
+        running(tmp_path, kafka=kafka, broker_ack_wait_ms=30_000, fast_lane=fast_lane) as one,
+    ):
+        places = results.consumer.assignment()
+
+        async def in_kafka() -> int:
+            return sum((await results.consumer.end_offsets(places)).values())
+
+        before, client = await in_kafka(), await connect(one)
+        for number in range(1, 6):
+            assert (await client.ask(keep_alive(body(f"wait-{number}")))).status == 200
+            assert await in_kafka() == before + number
+        assert one.receiver.counts.ack_waits_over == 0
+        client.writer.close()
 
 
 async def test_the_balance_can_be_taken_from_the_metrics(own_broker: Broker, tmp_path: Path) -> None:
