@@ -6,7 +6,7 @@ ARGS   ?=
 LOCK   := --quiet --no-header --universal --python-version 3.11 --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint faults bench bench-receiver bench-consumers lock
+.PHONY: help install up test lint faults bench bench-receiver bench-receiver-more bench-consumers lock
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -38,6 +38,9 @@ bench: bench-receiver bench-consumers ## every benchmark
 
 bench-receiver: $(VENV)/.bench ## the receiver beside its yardsticks (needs wrk; Go for one of them)
 	$(BIN)/python -m benchmarks.receiver $(ARGS)
+
+bench-receiver-more: $(VENV)/.bench ## one part of: growth outages quiet drain memory; ARGS="drain --write"
+	$(BIN)/python -m benchmarks.receiver.more $(ARGS)
 
 bench-consumers: $(VENV)/.bench ## every sink's speed, memory and freshness beside its target; ARGS="storage --scale 0.1"
 	$(BIN)/python -m benchmarks.consumers $(ARGS)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import subprocess
@@ -16,16 +15,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from ops.standalone import jars
-from ops.standalone.kafka import LocalKafka
-from schemas.topics import topic_specs
 
 from . import report
-from .load import LOAD_CPUS, Round, fire, free_port, server
-from .variants import Variant, bare, go_peer, ours, usual
+from .broker import count, running_broker
+from .load import LOAD_CPUS, Round, body_of, fire, server
+from .variants import Variant, bare, go_peer, ours, twin, usual
 
 PUBLISHED_S = 2.0  # what (c) has to have published, that long after the last request
 
@@ -42,24 +37,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each variant (5)")
     parser.add_argument("--seconds", type=float, default=5, help="length of a round (5)")
     parser.add_argument("--connections", type=int, nargs="+", default=[64, 256], help="connections (64 256)")
-    parser.add_argument("--only", default="abcde", help="letters of the variants (abcde)")
+    parser.add_argument("--only", default="abcdef", help="letters of the variants (abcdef)")
     parser.add_argument("--write", action="store_true", help="write the table and the plot into docs/")
     return parser.parse_args()
 
 
 async def _run(options: argparse.Namespace, folder: Path) -> None:
-    kafka = LocalKafka(folder / "kafka", free_port(), free_port(), jars.classpath())
-    kafka.format()
-    broker = subprocess.Popen(kafka.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
-    try:
-        await kafka.wait_ready(60)
-        await _create_topics(kafka.bootstrap_servers)
-        results = []
+    results = []
+    async with running_broker(folder / "kafka") as broker:
         for connections in options.connections:
-            results += await _alternate(options, connections, kafka.bootstrap_servers, folder / str(connections))
-    finally:
-        broker.terminate()
-        broker.wait(30)
+            results += await _alternate(options, connections, broker.servers, folder / str(connections))
     report.show(results, _conditions(options))
     if options.write:
         report.write(results, _conditions(options))
@@ -71,19 +58,19 @@ async def _alternate(
     """Run all variants in turn, round after round, so that a slow minute of the machine hits them all."""
     folder.mkdir()
     body = folder / "body.json"
-    body.write_bytes(_body(1_700))
+    body.write_bytes(body_of(1_700))
     rounds: dict[str, list[Round]] = {}
     titles: dict[str, str] = {}
     late: dict[str, int] = {}
     for number in range(options.rounds):
         for variant in _variants(options.only, kafka, folder / f"round-{number}"):
-            before = await _count(kafka, variant.topic)
+            before = await count(kafka, variant.topic)
             with server(variant.command, variant.environment, variant.port, folder / "server.log") as process:
                 done = await asyncio.to_thread(fire, process, variant.url, body, connections, options.seconds)
                 if variant.letter == "c":
                     await asyncio.sleep(PUBLISHED_S)
                     late["c"] = late.get("c", 0) + max(
-                        0, done.all_requests - (await _count(kafka, variant.topic) - before)
+                        0, done.all_requests - (await count(kafka, variant.topic) - before)
                     )
             titles[variant.letter] = variant.title
             rounds.setdefault(variant.letter, []).append(done)
@@ -111,48 +98,9 @@ def _variants(letters: str, kafka: str, folder: Path) -> list[Variant]:
         "c": lambda: ours("c", "ours, acknowledging and publishing", folder / "c", kafka),
         "d": lambda: usual(kafka),
         "e": lambda: go_peer(kafka, folder.parent),
+        "f": lambda: twin(folder / "f"),
     }
     return [variant for letter in letters if (variant := made[letter]()) is not None]
-
-
-async def _create_topics(kafka: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        ours_ = [NewTopic(spec.name, spec.partitions, 1, topic_configs=spec.config) for spec in topic_specs(1)]
-        await admin.create_topics([*ours_, NewTopic("bench-usual", 12, 1), NewTopic("bench-go", 12, 1)])
-    finally:
-        await admin.close()
-
-
-async def _count(kafka: str, topic: str | None) -> int:
-    if topic is None:
-        return 0
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets([TopicPartition(topic, partition) for partition in range(12)])
-    finally:
-        await consumer.stop()
-    return sum(ends.values())
-
-
-def _body(size_bytes: int) -> bytes:
-    record = {
-        "id": 55667448,
-        "name": "Made Up",
-        "mobile": "0177****3990",
-        "extVars": json.dumps({"uniqueId": "u-1", "orderId": "o-2"}),
-        "callVars": json.dumps({"ClientName": "Made Up", "OverDueDays": 12}),
-        "conclusion": "HPTP",
-        "callTime": "2026-11-24 10:00:00",
-        "duration": 61.5,
-        "slots": [{"name": "payTime", "value": ["2026-11-25 07:00:00", "2026-11-25 12:00:00"]}],
-    }
-    filled = json.dumps({"taskId": 66635573, "records": [record | {"scripts": ""}]})
-    return json.dumps(
-        {"taskId": 66635573, "records": [record | {"scripts": "x" * (size_bytes - len(filled))}]}
-    ).encode()
 
 
 def _conditions(options: argparse.Namespace) -> str:

@@ -8,19 +8,22 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .watch import cpu_s, peak_rss_mb
+
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 SERVER_CPUS, LOAD_CPUS = {0}, {1}
 READY_S = 20
 
 
 @dataclass(frozen=True)
 class Round:
-    """What came out of one round. `cpu_us` is the server's own processor time for one request."""
+    """What came out of one round. `cpu_us` is the server's processor time for one request, that of its children too."""
 
     rps: float
     p50_ms: float
@@ -40,11 +43,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> Iterator[subprocess.Popen]:
+def server(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    log: Path,
+    cpus: Collection[int] = SERVER_CPUS,
+) -> Iterator[subprocess.Popen]:
     """Run a server on its core, from listening to stopped."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            ["taskset", "-c", ",".join(map(str, SERVER_CPUS)), *command],
+            ["taskset", "-c", ",".join(map(str, cpus)), *command],
             env={**os.environ, **environment},
             stdout=output,
             stderr=output,
@@ -70,16 +79,16 @@ def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
 def fire(process: subprocess.Popen, url: str, body: Path, connections: int, seconds: float) -> Round:
     """Post for a while and account for it."""
     warm = _wrk(url, body, connections, 1)  # warm: pools, caches, connections
-    cpu_before = _cpu_s(process.pid)
+    cpu_before = cpu_s(process.pid)
     answer = _wrk(url, body, connections, seconds)
-    cpu_s = _cpu_s(process.pid) - cpu_before
+    spent_s = cpu_s(process.pid) - cpu_before
     return Round(
         rps=answer["requests"] / answer["seconds"],
         p50_ms=answer["p50_ms"],
         p99_ms=answer["p99_ms"],
         p999_ms=answer["p999_ms"],
-        cpu_us=cpu_s * 1e6 / max(1, answer["requests"]),
-        rss_mb=_rss_mb(process.pid),
+        cpu_us=spent_s * 1e6 / max(1, answer["requests"]),
+        rss_mb=peak_rss_mb(process.pid),
         requests=int(answer["requests"]),
         not_200=int(answer["not_200"] + answer["socket_errors"]),
         all_requests=int(warm["requests"] + answer["requests"]),
@@ -96,7 +105,7 @@ def _wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, fl
         wrk,
         "-t1",
         f"-c{connections}",
-        f"-d{seconds:g}s",
+        f"-d{max(1, round(seconds))}s",
         "-s",
         str(HERE / "post.lua"),
         url,
@@ -112,11 +121,27 @@ def _wrk(url: str, body: Path, connections: int, seconds: float) -> dict[str, fl
     return dict(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{"))))
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+RECORD_ID = b"55667448"  # of `body_of`
 
 
-def _rss_mb(pid: int) -> float:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+def with_record(body: bytes, number: int) -> bytes:
+    """Return the body with a record id of its own, of the same length: no zeros in front, they are no JSON."""
+    return body.replace(RECORD_ID, b"%d" % (10_000_000 + number % 90_000_000), 1)
+
+
+def body_of(size_bytes: int) -> bytes:
+    """Return a callback as Blu posts it, padded to this size."""
+    record = {
+        "id": 55667448,
+        "name": "Made Up",
+        "mobile": "0177****3990",
+        "extVars": json.dumps({"uniqueId": "u-1", "orderId": "o-2"}),
+        "callVars": json.dumps({"ClientName": "Made Up", "OverDueDays": 12}),
+        "conclusion": "HPTP",
+        "callTime": "2026-11-24 10:00:00",
+        "duration": 61.5,
+        "slots": [{"name": "payTime", "value": ["2026-11-25 07:00:00", "2026-11-25 12:00:00"]}],
+    }
+    bare = len(json.dumps({"taskId": 66635573, "records": [record | {"scripts": ""}]}))
+    filled = record | {"scripts": "x" * max(0, size_bytes - bare)}
+    return json.dumps({"taskId": 66635573, "records": [filled]}).encode()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parents[2] / "docs"
+from benchmarks.consumers.figure import Figure
+
+from .sections import DOCS, figure_table
+
 COLUMNS = (
     "variant",
     "connections",
@@ -18,11 +21,21 @@ COLUMNS = (
 )
 
 
+RATIOS = (
+    (64, "b", "a", 1.4),
+    (64, "b", "e", 1.2),
+    (64, "c", "a", 1.0),
+    (64, "c", "e", 0.8),
+    (64, "c", "d", 6.0),
+    (256, "b", "e", 1.0),
+)
+
+
 def show(results: list[dict[str, Any]], conditions: str) -> None:
     print()
     print(table(results))
     print()
-    print(targets(results))
+    print(figure_table(targets(results)))
     print(f"\n{conditions}")
 
 
@@ -31,7 +44,8 @@ def write(results: list[dict[str, Any]], conditions: str) -> None:
     plot(results, DOCS / "benchmark-receiver.svg")
     text = (
         "# The receiver, measured\n\nMade by `make bench-receiver ARGS=--write`; nothing here is typed by hand.\n\n"
-        f"{table(results)}\n\n![requests a second](benchmark-receiver.svg)\n\n## Targets\n\n{targets(results)}\n\n"
+        f"{table(results)}\n\n![requests a second](benchmark-receiver.svg)\n\n"
+        f"## Targets\n\n{figure_table(targets(results))}\n\n"
         f"## Conditions\n\n{conditions}. Medians of the rounds. (e)'s acknowledgement is not fsynced, ours is;\n"
         "(e) answers nothing while Kafka is away. The broker shares the load generator's core in every variant.\n"
     )
@@ -51,31 +65,22 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def targets(results: list[dict[str, Any]]) -> str:
+def targets(results: list[dict[str, Any]]) -> list[Figure]:
     """Hold the ratios against what issue B asks for; each ratio is one of medians of the same run."""
     by = {(result["letter"], result["connections"]): result for result in results}
-    lines = ["| target | reached | figure |", "|---|---|---|"]
-    for connections, over, under, wanted in [
-        (64, "b", "a", 1.4),
-        (64, "b", "e", 1.2),
-        (64, "c", "a", 1.0),
-        (64, "c", "e", 0.8),
-        (64, "c", "d", 6.0),
-        (256, "b", "e", 1.0),
-    ]:
+    figures = []
+    for connections, over, under, wanted in RATIOS:
         if (over, connections) in by and (under, connections) in by:
             ratio = by[over, connections]["rps"] / by[under, connections]["rps"]
-            name = f"({over}) >= {wanted:g} x ({under}) at {connections} connections"
-            lines.append(f"| {name} | {'yes' if ratio >= wanted else 'no'} | {ratio:.2f} |")
+            name = f"({over}) / ({under}) at {connections} connections"
+            figures.append(Figure(name, f">= {wanted:g}", ratio, "", ratio >= wanted))
     if ("b", 64) in by and ("a", 64) in by:
         ours, bare = by["b", 64]["p99_ms"], by["a", 64]["p99_ms"]
-        lines.append(
-            f"| p99 of (b) <= (a)'s at 64 | {'yes' if ours <= bare else 'no'} | {ours:.1f} ms, {bare:.1f} ms |"
-        )
+        figures.append(Figure("p99 of (b) at 64", f"<= (a)'s, {bare:.1f} ms", ours, "ms", ours <= bare))
     if ("c", 64) in by:
         late = by["c", 64]["late"]
-        lines.append(f"| (c) all published within 2 s of the last request | {'no' if late else 'yes'} | {late} late |")
-    return "\n".join(lines)
+        figures.append(Figure("(c): not published 2 s after the last request", "0", late, "callbacks", late == 0))
+    return figures
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:

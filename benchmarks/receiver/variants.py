@@ -6,14 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ops.token import new_token
 
-from .load import free_port
+from .load import ROOT, free_port
 
-ROOT = Path(__file__).parents[2]
 NOBODY_LISTENS = "127.0.0.1:1"
 
 
@@ -28,7 +27,11 @@ class Variant:
     port: int
     token: str
     topic: str | None = None
-    rounds: dict[int, list[object]] = field(default_factory=dict)
+
+    @property
+    def admin_port(self) -> int:
+        """Ours alone has one."""
+        return int(self.environment["RECEIVER_ADMIN_PORT"])
 
     @property
     def url(self) -> str:
@@ -79,6 +82,15 @@ def go_peer(kafka: str, folder: Path) -> Variant | None:
     port = free_port()
     environment = _peer(port) | {"KAFKA_BOOTSTRAP_SERVERS": kafka, "TOPIC": "bench-go", "GOMAXPROCS": "1"}
     return Variant("e", "Go net/http, franz-go, not fsynced", (str(binary),), environment, port, "token", "bench-go")
+
+
+def twin(folder: Path) -> Variant:
+    folder.mkdir(parents=True)
+    port = free_port()
+    files = {"MERCHANTS_FILE": str(folder / "merchants.toml"), "DATABASE": str(folder / "journal.sqlite")}
+    token = new_token(folder / "merchants.toml", "demo")
+    command = (sys.executable, "-m", "benchmarks.receiver.twin")
+    return Variant("f", "ours on SQLite rows, acknowledging", command, _peer(port) | files, port, token)
 
 
 def _peer(port: int) -> dict[str, str]:
