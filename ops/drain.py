@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# Nothing is appended: the segment that a journal prepares stays small, and no quota takes the insurance away.
-_LIMITS = JournalLimits(segment_bytes=64 * 1024, quota_bytes=1 << 50)
+# Nothing is appended: the segment that a journal prepares stays small. Neither quota nor time takes what is published.
+_LIMITS = JournalLimits(segment_bytes=64 * 1024, quota_bytes=1 << 50, disk_share=1, insurance_s=math.inf)
 
 
 class Draining:
@@ -61,7 +62,8 @@ def drain(path: Path, dry_run: bool, patience_s: float, as_json: bool) -> None:
     """Publish what waits in the journal in PATH, whose receiver is gone.
 
     Kafka is reached by KAFKA_..., as by the receiver. Ctrl-C is safe at any time: run it again to go on. At most
-    1,000 callbacks are then sent twice, and collapse by event id. Nothing is removed.
+    1,000 callbacks are then sent twice, and collapse by event id. What is published stays in the
+    folder, unless the disk is full.
 
     Exit codes: 0 all published; 1 all that is good is published, but callbacks are missing from the disk, or the disk
     failed; 75 a receiver has the journal, Kafka does not take anything, or it was interrupted.

@@ -73,6 +73,28 @@ async def test_a_journal_whose_receiver_is_gone_is_published_to_its_end(own_brok
     assert (again, figures["results"]) == (0, 0)
 
 
+async def test_an_interrupted_drain_goes_on_where_it_stopped(own_broker: Broker, tmp_path: Path) -> None:
+    await ensure_topics(own_broker)
+    count = 20_000
+    left_behind(tmp_path, *(body(f"on-{number}") for number in range(count)))
+    segments = set(os.listdir(tmp_path))  # noqa: PTH208  # names are what is wanted
+    async with reading(own_broker, topics.DIAL_RESULTS) as results:
+        process = start("drain", tmp_path, kafka=own_broker.bootstrap_servers)
+        assert process.stderr
+        while not (await asyncio.to_thread(process.stderr.readline)).endswith(" left\n"):
+            pass
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.to_thread(process.communicate, timeout=20)
+        assert (process.returncode, "Interrupted" in out, "Traceback" in err) == (75, True, False)
+        left = survey(tmp_path, read_whole=False).waiting
+        code, figures, _ = await ran("drain", tmp_path, kafka=own_broker.bootstrap_servers)
+        records = await results.until(lambda records: len({record.key for record in records}) == count)
+    assert (code, figures["results"], figures["waiting"]) == (0, left, 0)
+    assert 0 < left < count
+    assert len(records) - count <= 1_000
+    assert segments <= set(os.listdir(tmp_path)) | {"checkpoint"}  # noqa: PTH208
+
+
 async def test_what_is_damaged_is_passed_over_and_told(own_broker: Broker, tmp_path: Path) -> None:
     await ensure_topics(own_broker)
     left_behind(tmp_path, *(body(f"damaged-{number}") for number in range(9)))
