@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError
 
-from . import topics
+from . import clients, topics
 from .results import Results
 from .selection import Selection
 
@@ -111,12 +111,10 @@ async def _connected(
         max_partition_fetch_bytes=1_000_000,  # one larger record (2 MB at most) is still fetched, alone
     )
     try:
-        await _in_time(consumer.start())
+        await _in_time(clients.start(consumer, REQUEST_S))
         yield consumer
     finally:
-        with contextlib.suppress(KafkaError, TimeoutError):  # Kafka is away: the group notices by itself
-            async with asyncio.timeout(_STOP_S):
-                await consumer.stop()
+        await clients.stop(consumer, _STOP_S)  # where Kafka is away, the group notices by itself
 
 
 async def _in_time(request: Any) -> Any:  # noqa: ANN401  # aiokafka is untyped
