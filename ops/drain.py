@@ -21,7 +21,7 @@ from ops.sending import (
     log_to_standard_error,
     send_all,
 )
-from receiver.counts import Counts
+from receiver.counts import PublishCounts
 from receiver.journal import Journal, JournalError, JournalLimits, JournalLocked, survey
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def drain(path: Path, dry_run: bool, patience_s: float, as_json: bool) -> None:
 
 
 def _drain(path: Path, options: Mapping[str, Any], patience_s: float, *, as_json: bool) -> int:
-    counts, left = Counts(), [0, 0]
+    counts, left = PublishCounts(), [0, 0]
     try:
         asyncio.run(_publish(path, options, counts, patience_s, left))
     except JournalLocked:
@@ -101,7 +101,9 @@ def _drain(path: Path, options: Mapping[str, Any], patience_s: float, *, as_json
     return code
 
 
-async def _publish(path: Path, options: Mapping[str, Any], counts: Counts, patience_s: float, left: list[int]) -> None:
+async def _publish(
+    path: Path, options: Mapping[str, Any], counts: PublishCounts, patience_s: float, left: list[int]
+) -> None:
     journal = await asyncio.to_thread(Journal.open, path, _LIMITS)
     try:
         click.echo(f"{journal.waiting:,} callbacks wait.", err=True)

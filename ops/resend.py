@@ -24,7 +24,7 @@ from ops.sending import (
     send_all,
 )
 from ops.times import TimeType
-from receiver.counts import Counts
+from receiver.counts import PublishCounts
 from receiver.journal import Choice, Retained
 from receiver.journal.retained import take
 from schemas.topics import RESENT
@@ -116,7 +116,7 @@ def resend(
 
 
 def _resend(retained: Retained, count: int, options: Mapping[str, Any], patience_s: float, *, as_json: bool) -> int:
-    counts, source = Counts(), Resending(retained, count)
+    counts, source = PublishCounts(), Resending(retained, count)
     headers = [(RESENT, timestamp(datetime.now(UTC)).encode())]
     sending = send_all(
         source, options, counts, patience_s, lambda: click.echo(f"{source.waiting:,} left", err=True), headers

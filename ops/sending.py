@@ -14,7 +14,7 @@ from schemas.quiet import quieten
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from receiver.counts import Counts
+    from receiver.counts import PublishCounts
 
 DONE, CHECK_FAILED, TRY_LATER = 0, 1, 75
 _LOOK_EVERY_S = 0.5
@@ -31,7 +31,7 @@ class StandsStill(Exception):  # noqa: N818  # Kafka's doing
 async def send_all(
     source: Source,
     options: Mapping[str, Any],
-    counts: Counts,
+    counts: PublishCounts,
     patience_s: float,
     told: Callable[[], None],
     headers: Sequence[tuple[str, bytes]] = (),
@@ -71,7 +71,7 @@ def log_to_standard_error() -> None:
     quieten()
 
 
-def became(counts: Counts) -> dict[str, int]:
+def became(counts: PublishCounts) -> dict[str, int]:
     """Say what the callbacks became, in plain numbers."""
     return {
         "results": counts.published.total(),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 
 from receiver.app import TRY_AGAIN, Receiver
 from receiver.journal import JournalError
+from receiver.publishing import PublishingProcess
 from receiver.settings import ReceiverSettings
 from receiver.tls import TlsFilesError
 from schemas.kafka import KafkaSettings
@@ -28,7 +30,10 @@ from schemas.merchants import MerchantsFileError
 from schemas.quiet import quieten, report_stray, report_uncaught
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from receiver.counts import PublishCounts
+    from receiver.journal import Journal
 
 log = structlog.get_logger()
 
@@ -53,13 +58,17 @@ def main() -> int:
     quieten()
     sys.excepthook = report_uncaught
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings, kafka_options))
+        return runner.run(_run(settings))
 
 
-async def _run(settings: ReceiverSettings, kafka_options: Mapping[str, Any]) -> int:
+async def _run(settings: ReceiverSettings) -> int:
     asyncio.get_running_loop().set_exception_handler(report_stray)
+
+    def publishing(journal: Journal, counts: PublishCounts) -> PublishingProcess:
+        return PublishingProcess(journal, counts, settings.journal_dir, settings.log_level, dict(os.environ))
+
     try:
-        receiver = Receiver(settings, kafka_options)
+        receiver = Receiver(settings, publishing)
     except (MerchantsFileError, TlsFilesError) as error:
         return _usage(str(error))
     except JournalError as error:

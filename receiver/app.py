@@ -6,7 +6,7 @@ import asyncio
 import resource
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 import structlog
@@ -20,7 +20,6 @@ from receiver.fast_lane import NoCallbacks, missing_attributes
 from receiver.health import Health
 from receiver.journal import Disk, Journal, JournalFailed
 from receiver.metrics import Metrics
-from receiver.publisher import Publisher
 from receiver.retry_window import RetryWindow
 from receiver.server import CannotListenError, Server
 from receiver.stalls import Stalls
@@ -28,8 +27,9 @@ from receiver.tls import Tls
 from receiver.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable
 
+    from receiver.counts import PublishCounts
     from receiver.settings import ReceiverSettings
 
 log = structlog.get_logger()
@@ -40,10 +40,22 @@ TRY_AGAIN = 75
 _ADMIN_CONNECTIONS = 100  # scrapers and probes are few
 
 
+class Publishing(Protocol):
+    """What carries the journal to Kafka: a process of its own, or a Publisher on this loop."""
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises JournalFailed."""
+
+
 class Receiver:
     """One receiver. `port` and `admin_port` are known, and callbacks are taken, once `started` is set."""
 
-    def __init__(self, settings: ReceiverSettings, kafka_options: Mapping[str, Any], disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        settings: ReceiverSettings,
+        publishing: Callable[[Journal, PublishCounts], Publishing],
+        disk: Disk | None = None,
+    ) -> None:
         """Wire it; opens the journal, which blocks. Needs a running event loop. `disk` is for tests of worse ones.
 
         Raises:
@@ -98,7 +110,9 @@ class Receiver:
             strangers_cap=_ADMIN_CONNECTIONS,
             fast=NoCallbacks() if fits else None,
         )
-        self.publisher = Publisher(self.journal, kafka_options, self.counts, ack_wait=self._ack_wait)
+        if self._ack_wait is not None:
+            self.journal.on_published = self._ack_wait.published
+        self.publishing = publishing(self.journal, self.counts.publishing)
         self.started = asyncio.Event()
         self.port = self.admin_port = 0
 
@@ -121,14 +135,14 @@ class Receiver:
         """
         try:
             async with self._closing(), asyncio.TaskGroup() as tasks:
-                publishing = tasks.create_task(self.publisher.run())
+                publishing = tasks.create_task(self.publishing.run())
                 following = [tasks.create_task(part.follow()) for part in (self.tokens, self.tls) if part is not None]
                 watching = tasks.create_task(self.stalls.watch())
                 failing = tasks.create_task(self._fail_with_the_journal())
                 async with self._listening():
                     await stop.wait()
                     grace_ends = time.monotonic() + self._settings.stop_grace_s
-                await self.publisher.finish(max(0.0, grace_ends - time.monotonic()))
+                await self._publish_on(max(0.0, grace_ends - time.monotonic()))
                 for task in (publishing, *following, watching, failing):
                     task.cancel()
         except* (JournalFailed, CannotListenError) as errors:
@@ -168,6 +182,16 @@ class Receiver:
             yield
         finally:
             await self.journal.close()
+
+    async def _publish_on(self, grace_s: float) -> None:
+        """Return when the journal is published, or the time is up, or at once while Kafka does not take anything."""
+        if self.counts.publishing.stalled_for:
+            return
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.journal.emptied()
+        except TimeoutError:
+            log.info("publishing_left_off", waiting=self.journal.waiting)
 
     async def _fail_with_the_journal(self) -> None:
         await self.journal.failed.wait()

@@ -91,10 +91,10 @@ class Metrics(Collector):
         yield _gauge(names.JOURNAL_BYTES, journal.bytes_used)
         yield _gauge(names.JOURNAL_QUOTA_BYTES, self._journal_quota_bytes)
         yield _gauge(names.JOURNAL_RECOVERED, self._waiting_at_start)
-        yield _counter(names.JOURNAL_DAMAGED, journal.damaged_callbacks)
+        yield _counter(names.JOURNAL_DAMAGED, journal.damaged_callbacks + self._counts.publishing.damaged)
 
     def _publisher(self) -> Iterable[Metric]:
-        counts = self._counts
+        counts = self._counts.publishing
         yield _counters(names.PUBLISHED, "merchant", {name: counts.published[name] for name in self._merchants()})
         yield _counter(names.DECODED, counts.decoded)
         yield _counters(names.QUARANTINED, "reason", counts.quarantined)
@@ -109,7 +109,7 @@ class Metrics(Collector):
     def _merchants(self) -> list[str]:
         """Those that may post, and those that did: a counter is there, at 0, before it first counts."""
         may_post = {token.merchant for token in self._tokens.active}
-        return sorted(may_post | self._counts.traffic.keys() | self._counts.published.keys())
+        return sorted(may_post | self._counts.traffic.keys() | self._counts.publishing.published.keys())
 
     def _tokens_last_seen(self) -> Metric:
         family = GaugeMetricFamily(names.TOKEN_LAST_SEEN, "", labels=("merchant", "token"))

@@ -18,8 +18,7 @@ from schemas.topics import QUARANTINE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from receiver.ack_wait import AckWait
-    from receiver.counts import Counts
+    from receiver.counts import PublishCounts
     from receiver.journal import JournaledCallback
 
 log = structlog.get_logger()
@@ -57,24 +56,20 @@ class Publisher:
         self,
         journal: Source,
         options: Mapping[str, Any],
-        counts: Counts,
+        counts: PublishCounts,
         backoff: Backoff | None = None,
         headers: Sequence[tuple[str, bytes]] = (),
-        ack_wait: AckWait | None = None,
     ) -> None:
         """`options` are aiokafka's, as `KafkaSettings.client_options` returns them; `headers` go on every record."""
         self._journal = journal
         self._options = options
         self._counts = counts
         self._headers = headers
-        self._ack_wait = ack_wait
         self._backoff = backoff or _BACKOFF
         self._recent = Recent()
         self._client = AsyncExitStack()
         self._broker: Broker | None = None
-        self._stalled_for = ""
         self._clock_ahead = False
-        self._advanced = asyncio.Event()
 
     async def run(self) -> None:
         """Publish until cancelled; the next window is decoded while one waits for the broker.
@@ -95,18 +90,6 @@ class Publisher:
         finally:
             await self._disconnect()
 
-    async def finish(self, grace_s: float) -> None:
-        """Return when the journal is published, or the time is up, or at once while Kafka does not take anything."""
-        if not self._journal.waiting or self._stalled_for:
-            return
-        try:
-            async with asyncio.timeout(grace_s):
-                while self._journal.waiting:
-                    self._advanced.clear()
-                    await self._advanced.wait()
-        except TimeoutError:
-            log.info("publishing_left_off", waiting=self._journal.waiting)
-
     async def _next_window(self, after: int) -> Window:
         callbacks: list[JournaledCallback] = []
         while not callbacks:
@@ -116,11 +99,8 @@ class Publisher:
 
     async def _publish(self, window: Window) -> None:
         await self._deliver(window)
-        if self._ack_wait is not None:
-            self._ack_wait.published(window.last)
-        await asyncio.to_thread(self._journal.mark_published, window.last)
         self._count(window)
-        self._advanced.set()
+        await asyncio.to_thread(self._journal.mark_published, window.last)
 
     async def _deliver(self, window: Window) -> None:
         """Return when all replicas have all of it."""
@@ -159,15 +139,15 @@ class Publisher:
     def _stalled(self, reason: str) -> None:
         self._counts.publish_failures += 1
         self._counts.kafka_up = False
-        if reason != self._stalled_for:
-            self._stalled_for = reason
+        if reason != self._counts.stalled_for:
+            self._counts.stalled_for = reason
             log.warning("publishing_stalled", reason=reason, waiting=self._journal.waiting)
 
     def _moving(self) -> None:
         self._counts.kafka_up = True
         self._counts.last_published_s = time.time()
-        if self._stalled_for:
-            self._stalled_for = ""
+        if self._counts.stalled_for:
+            self._counts.stalled_for = ""
             log.info("publishing_goes_on", waiting=self._journal.waiting)
 
     def _count(self, window: Window) -> None:

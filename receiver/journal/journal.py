@@ -1,6 +1,7 @@
 """The journal as the receiver sees it: append, durable on return; read on; mark what the broker has."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ from receiver.journal.frame import Entry, JournaledCallback
 from receiver.journal.keeper import Keeper
 from receiver.journal.limits import JournalLimits
 from receiver.journal.reception import Reception
+from receiver.journal.segment import Segment
 from receiver.journal.store import Store
 from receiver.journal.waiting import Done
 from receiver.journal.writer import Writer
@@ -104,8 +106,17 @@ class Journal:
         except OSError as error:
             self._reception.broken(error)
             raise self._reception.refusal() from error
+        self._reception.advanced(sequence)
         if self._store.full:
             self._keeper.poke()
+
+    async def emptied(self) -> None:
+        """Return when everything is published."""
+        await self._reception.published(lambda: self.waiting == 0)
+
+    def segments_behind(self, after: int) -> list[Segment]:
+        """Return the segments that hold something durable behind this sequence, in order; not to be changed."""
+        return self._store.segments_behind(after)
 
     async def close(self) -> None:
         """Refuse what comes, commit what waits, close the files, let the next process in."""
@@ -130,6 +141,15 @@ class Journal:
     def failed(self) -> asyncio.Event:
         """Set after an I/O error, on the loop that appends or waits."""
         return self._reception.failed
+
+    @property
+    def on_published(self) -> Callable[[int], None] | None:
+        """What is called on the loop, with the sequence, whenever more has reached the broker; none at first."""
+        return self._reception.on_published
+
+    @on_published.setter
+    def on_published(self, call: Callable[[int], None]) -> None:
+        self._reception.on_published = call
 
     @property
     def published(self) -> int:

@@ -29,6 +29,8 @@ class Reception:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: WaitingRoom | None = None
         self._grown = asyncio.Event()
+        self._advanced = asyncio.Event()
+        self.on_published: Callable[[int], None] | None = None
         with suppress(RuntimeError):  # made in a thread without a loop
             self._bind()
 
@@ -51,6 +53,16 @@ class Reception:
         while not enough():
             self._grown.clear()
             await self._grown.wait()
+
+    async def published(self, enough: Callable[[], bool]) -> None:
+        """Return once so much is published that it is enough."""
+        while not enough():
+            self._advanced.clear()
+            await self._advanced.wait()
+
+    def advanced(self, sequence: int) -> None:
+        """Tell that everything up to here has reached the broker. May be called from any thread."""
+        self._on_loop(self._tell_published, sequence)
 
     def committed(self, group: list[Waiting], first: int) -> None:
         self._on_loop(self._settle, group, first)
@@ -94,6 +106,11 @@ class Reception:
     def _on_loop(self, call: Callable[..., None], *args: Any) -> None:  # noqa: ANN401  # handed on as they are
         if self._loop:
             self._loop.call_soon_threadsafe(call, *args)
+
+    def _tell_published(self, sequence: int) -> None:
+        self._advanced.set()
+        if self.on_published:
+            self.on_published(sequence)
 
     def _settle(self, group: list[Waiting], first: int) -> None:
         self._grown.set()

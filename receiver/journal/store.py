@@ -16,6 +16,7 @@ from receiver.journal.folder import Folder
 from receiver.journal.frame import Entry, JournaledCallback, pack, seal
 from receiver.journal.limits import JournalLimits
 from receiver.journal.recovery import recover
+from receiver.journal.segment import Segment
 from receiver.journal.shelf import Shelf
 
 log = structlog.get_logger()
@@ -98,6 +99,10 @@ class Store:
         """Tell whether there is something behind `after`, besides what `read` has found to be nothing but damage."""
         looked_from, looked_to = self._nothing
         return self.last > after and not (after >= looked_from and self.last <= looked_to)
+
+    def segments_behind(self, after: int) -> list[Segment]:
+        """Return those that hold something behind `after`, in order."""
+        return [one for one in self._shelf.listed() if one.first is not None and one.last > after]
 
     def mark_published(self, sequence: int) -> None:
         """Return when the mark is on disk. Raises OSError, but not for a full disk: then the mark is held in memory.

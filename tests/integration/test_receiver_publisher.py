@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from structlog.testing import capture_logs
 
-from receiver.counts import Counts
+from receiver.counts import PublishCounts
 from receiver.journal import Journal, JournalLimits
 from receiver.publisher import Publisher
 from schemas import metrics, topics, wire
@@ -97,7 +97,7 @@ class Part:
     """A journal and its publisher, as the receiver has them."""
 
     def __init__(self, folder: Path, bootstrap_servers: str, **login: str) -> None:
-        self.counts = Counts()
+        self.counts = PublishCounts()
         self.journal = Journal.open(folder, JournalLimits(quota_bytes=1 << 30, segment_bytes=8 << 20))
         options = {"bootstrap_servers": bootstrap_servers, **login}
         self.publisher = Publisher(self.journal, options, self.counts, QUICK)

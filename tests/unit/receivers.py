@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from receiver.app import Receiver
-from receiver.journal import Disk, JournaledCallback
+from receiver.counts import PublishCounts
+from receiver.journal import Disk, Journal, JournaledCallback
+from receiver.publisher import Publisher
 from receiver.settings import ReceiverSettings
 
 TOKEN = "canary-token-" + "t" * 30
@@ -106,7 +108,10 @@ def post(body: bytes = BODY, token: str = TOKEN, headers: str = "") -> bytes:
 async def running(
     folder: Path, disk: Disk | None = None, kafka: Mapping[str, Any] = NOBODY, **changes: Any
 ) -> AsyncIterator[Running]:
-    one = Running(Receiver(settings(folder, **{"stop_grace_s": 0.0} | changes), kafka, disk))
+    def publishing(journal: Journal, counts: PublishCounts) -> Publisher:
+        return Publisher(journal, kafka, counts)  # on the test's own loop: a process each would take half a second
+
+    one = Running(Receiver(settings(folder, **{"stop_grace_s": 0.0} | changes), publishing, disk))
     task = asyncio.create_task(one.receiver.run(one.stop))
     try:
         async with asyncio.timeout(10):

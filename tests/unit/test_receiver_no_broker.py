@@ -12,16 +12,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from receiver import broker
-from receiver.counts import Counts
+from receiver.counts import PublishCounts
 from receiver.journal import Journal, JournalFailed, JournalLimits
 from receiver.publisher import Publisher
 from schemas.backoff import Backoff
-from tests.unit.receivers import BODY, until
+from tests.unit.receivers import BODY, running, until
 
 
 @asynccontextmanager
-async def publishing(folder: Path, bootstrap_servers: str) -> AsyncIterator[tuple[Journal, Publisher, Counts]]:
-    journal, counts = Journal.open(folder, JournalLimits(quota_bytes=64 << 20, segment_bytes=4 << 20)), Counts()
+async def publishing(folder: Path, bootstrap_servers: str) -> AsyncIterator[tuple[Journal, Publisher, PublishCounts]]:
+    journal, counts = Journal.open(folder, JournalLimits(quota_bytes=64 << 20, segment_bytes=4 << 20)), PublishCounts()
     options = {"bootstrap_servers": bootstrap_servers}
     publisher = Publisher(journal, options, counts, Backoff(first_s=0.01, most_s=0.05))
     task = asyncio.create_task(publisher.run())
@@ -70,13 +70,12 @@ async def test_a_host_without_a_name_is_unreachable_like_any_other(tmp_path: Pat
 
 
 async def test_on_stop_nobody_waits_for_a_kafka_that_is_away(tmp_path: Path) -> None:
-    async with publishing(tmp_path, "127.0.0.1:1") as (journal, publisher, counts):
-        await publisher.finish(5)
-        await journal.append("demo", BODY, 1)
-        await until(lambda: counts.publish_failures >= 1)
+    async with running(tmp_path, kafka={"bootstrap_servers": "127.0.0.1:1"}, stop_grace_s=5.0) as one:
+        await one.post()
+        await until(lambda: one.receiver.counts.publishing.publish_failures >= 1)
         began = time.monotonic()
-        await publisher.finish(5)
-        assert time.monotonic() - began < 0.5
+    assert one.receiver.journal.waiting == 1
+    assert time.monotonic() - began < 3, "the stop itself, and not the grace"
 
 
 async def test_a_journal_that_fails_ends_the_publisher(tmp_path: Path) -> None:
@@ -84,5 +83,5 @@ async def test_a_journal_that_fails_ends_the_publisher(tmp_path: Path) -> None:
     await journal.append("demo", BODY, 1)
     journal.read = lambda *_: (_ for _ in ()).throw(JournalFailed("broken"))  # type: ignore[method-assign]
     with pytest.raises(JournalFailed):
-        await Publisher(journal, {"bootstrap_servers": "127.0.0.1:1"}, Counts()).run()
+        await Publisher(journal, {"bootstrap_servers": "127.0.0.1:1"}, PublishCounts()).run()
     await journal.close()

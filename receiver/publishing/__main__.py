@@ -1,0 +1,69 @@
+"""The publishing process: `python -m receiver.publishing FD FOLDER SEQUENCE LOG_LEVEL`, started by the receiver alone.
+
+It ends when the receiver is gone, and for no other reason: signals that stop a whole group are the receiver's to obey.
+Exit codes: 0 the receiver is gone, 1 a bug or an unreadable file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from receiver.counts import PublishCounts
+from receiver.publisher import Publisher
+from receiver.publishing.followed import FollowedJournal
+from receiver.publishing.messages import LINE_BYTES
+from schemas.kafka import KafkaSettings
+from schemas.logs import configure_logging
+from schemas.quiet import quieten, report_stray, report_uncaught
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NICER = 1  # where one core is all there is, acknowledging comes first; a larger step would starve publishing
+
+
+def main() -> int:
+    """Publish until the receiver is gone."""
+    fd, folder, published, level = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICER)
+    configure_logging("publisher", level)
+    quieten()
+    sys.excepthook = report_uncaught
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)  # a window's records are freed by their references alone
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(socket.socket(fileno=fd), folder, published, KafkaSettings().client_options()))
+    return 0
+
+
+async def _run(receiver: socket.socket, folder: Path, published: int, options: Mapping[str, Any]) -> None:
+    asyncio.get_running_loop().set_exception_handler(report_stray)
+    counts = PublishCounts()
+    reader, writer = await asyncio.open_connection(sock=receiver, limit=LINE_BYTES)
+    journal = FollowedJournal(folder, published, counts, writer)
+    following = asyncio.create_task(journal.follow(reader))
+    publishing = asyncio.create_task(Publisher(journal, options, counts).run())
+    try:
+        await asyncio.wait((following, publishing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        following.cancel()
+        publishing.cancel()
+        await asyncio.wait((following, publishing))
+        writer.close()
+    if not publishing.cancelled():
+        publishing.result()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
