@@ -144,13 +144,11 @@ class Kafka:
 
 
 @asynccontextmanager
-async def own_topics(
-    bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, consumer: str = "memory"
-) -> AsyncIterator[Kafka]:
+async def own_topics(bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, *consumers: str) -> AsyncIterator[Kafka]:
     """Create topics under names of this test's own, and let `schemas.topics` name those."""
     monkeypatch.setattr(topics, "DIAL_RESULTS", f"dial-results-{uuid.uuid4().hex[:12]}")
-    names = (topics.DIAL_RESULTS, topics.replay(consumer), topics.dead_letter(consumer))
-    await create(bootstrap_servers, *names)
+    sides = [name(one) for one in consumers or ("memory",) for name in (topics.replay, topics.dead_letter)]
+    await create(bootstrap_servers, topics.DIAL_RESULTS, *sides)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_request_size=4 << 20)
     await producer.start()
     try:
@@ -175,11 +173,11 @@ async def create(bootstrap_servers: str, *names: str, partitions: int = PARTITIO
 class Running:
     """A consumer at work in this process."""
 
-    def __init__(self, kafka: Kafka, memory: Memory, **settings: Any) -> None:
+    def __init__(self, kafka: Kafka, sink: Any, name: str = "memory", **settings: Any) -> None:
         batching = Batching(max_events=settings.pop("max_events", 500))
-        destination = Destination("memory", memory.connect, batching, "1.2.3")
+        destination = Destination(name, sink.connect, batching, "1.2.3")
         quick = {"reject_hold_s": 0.2} | settings
-        self.metrics = Metrics("memory")
+        self.metrics = Metrics(name)
         options = {"bootstrap_servers": kafka.bootstrap_servers}
         self.consumer = Consumer(destination, ConsumerSettings(**quick), options, self.metrics)
         self.stop = asyncio.Event()
@@ -189,11 +187,16 @@ class Running:
     def status(self) -> Any:
         return self.consumer.status
 
+    @property
+    def joins(self) -> int:
+        """How often it was given partitions, or let go of them."""
+        return self.consumer._tenure.number
+
 
 @asynccontextmanager
-async def running(kafka: Kafka, memory: Memory, **settings: Any) -> AsyncIterator[Running]:
+async def running(kafka: Kafka, sink: Any, **settings: Any) -> AsyncIterator[Running]:
     """Run a consumer; on leaving it has to have stopped cleanly, unless the test saw it end."""
-    one = Running(kafka, memory, **settings)
+    one = Running(kafka, sink, **settings)
     seen = False
     try:
         yield one
