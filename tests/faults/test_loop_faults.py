@@ -110,8 +110,8 @@ async def test_members_that_join_and_leave_every_five_seconds(broker: Any, monke
     again = len(sink.deliveries) - len(published)
     report(
         f"storm of {STORM_S:.0f} s: {members} members came and left, {sink.cut_short} writes cut short; "
-        f"{len(published)} published, lost {lost}, double {double}, delivered again {again}; {stormy:,.0f}/s against {steady:,.0f}/s "
-        f"steady: {stormy / steady:.0%}"
+        f"{len(published)} published, lost {lost}, double {double}, delivered again {again}; "
+        f"{stormy:,.0f}/s against {steady:,.0f}/s steady: {stormy / steady:.0%}"
     )
     assert members > 1
     assert sink.cut_short
@@ -235,9 +235,10 @@ async def test_one_sink_that_is_down_is_nothing_to_the_others(
     lags = list(zip(*samples, strict=True))
     half = len(samples) // 2
     halves = [(mean(lag[:half]), mean(lag[half:])) for lag in lags]
+    shown = ", ".join(f"{name} {a:.0f} and {b:.0f}" for name, (a, b) in zip(names, halves, strict=True))
     report(
         f"one of three sinks down for {DOWN_S:.0f} s at {RATE} events/s: {len(events)} events; mean lag in the first "
-        f"and the second half: {', '.join(f'{n} {a:.0f} and {b:.0f}' for n, (a, b) in zip(names, halves, strict=True))}; "
+        f"and the second half: {shown}; "
         f"most: {', '.join(f'{n} {max(lag)}' for n, lag in zip(names, lags, strict=True))}"
     )
     assert rows == Counter(sent.event_id for sent in events)
