@@ -79,7 +79,8 @@ class Kafka:
         self.bootstrap_servers = bootstrap_servers
         self._producer = producer
 
-    async def publish(self, events: Iterable[DialResult], topic: str | None = None, **headers: str) -> None:
+    async def publish(self, events: Iterable[DialResult], topic: str | None = None, **headers: str) -> list[Any]:
+        """Return where each one stands, as the broker says."""
         extra = [(name.replace("_", "-"), value.encode()) for name, value in headers.items()]
         sent = []
         for one in events:
@@ -88,7 +89,7 @@ class Kafka:
             sent.append(
                 await self._producer.send(topic or topics.DIAL_RESULTS, key=record.key, value=record.value, **place)
             )
-        await asyncio.gather(*sent)
+        return await asyncio.gather(*sent)
 
     async def publish_raw(self, value: bytes | None, topic: str | None = None, **more: Any) -> Any:
         return await self._producer.send_and_wait(topic or topics.DIAL_RESULTS, value=value, **more)
