@@ -30,6 +30,7 @@ def _arguments() -> argparse.Namespace:
     # HubSpot Professional and Enterprise, per account.
     parser.add_argument("--limit", type=int, default=190, help="calls in any window; more are answered 429")
     parser.add_argument("--window", type=float, default=10.0, help="length of that window, seconds")
+    parser.add_argument("--faults", default="[]", help="the script of bad days to begin with: a JSON list")
     return parser.parse_args()
 
 
@@ -45,9 +46,8 @@ def main() -> None:
     except StoreInUse as error:
         print(error, file=sys.stderr)
         sys.exit(_TRY_LATER)
-    app = make_app(
-        store, token, Window(arguments.limit, arguments.window), os.environ.get("SANDBOX_CRM_WEBHOOK_SECRET")
-    )
+    secret = os.environ.get("SANDBOX_CRM_WEBHOOK_SECRET")
+    app = make_app(store, token, Window(arguments.limit, arguments.window), secret, arguments.faults)
     # No access log: paths name contacts.
     web.run_app(app, host=arguments.host, port=arguments.port, access_log=None, print=None, shutdown_timeout=_STOP_S)
 

@@ -48,8 +48,7 @@ class Pages:
     async def faults(self, request: web.Request) -> web.Response:
         """Add faults to the script: one object or a list of them."""
         try:
-            body = orjson.loads(await request.read())
-            faults = [Fault.model_validate(one) for one in (body if isinstance(body, list) else [body])]
+            faults = _faults(await request.read())
         except (orjson.JSONDecodeError, ValidationError) as error:
             return json_answer({"message": f"{error}", "category": "VALIDATION_ERROR"}, 400)
         for fault in faults:
@@ -72,9 +71,19 @@ class Pages:
         self._store.close()
 
 
-def make_app(store: Store, token: str, window: Window, webhook_secret: str | None = None) -> web.Application:
-    """Return the application; it closes the store when it ends."""
+def _faults(text: str | bytes) -> list[Fault]:
+    """Read one fault or a list of them. Raises JSONDecodeError, ValidationError."""
+    body = orjson.loads(text)
+    return [Fault.model_validate(one) for one in (body if isinstance(body, list) else [body])]
+
+
+def make_app(
+    store: Store, token: str, window: Window, webhook_secret: str | None = None, faults: str = "[]"
+) -> web.Application:
+    """Return the application; it closes the store when it ends. `faults` is the script to begin with, a JSON list."""
     script = Script()
+    for fault in _faults(faults):
+        script.add(fault)
     desk = Desk(store, token, window, script)
     pages = Pages(store, desk, script)
     hubspot, salesforce = desk.handler(HubSpotApi()), desk.handler(SalesforceApi())

@@ -64,11 +64,13 @@ class CrmSink:
         items = first_seen(item(event, self._merchants.get(event.merchant), self._names) for event in events)
         rejected = {key: "crm-nul-in-id" for key, one in items.items() if "\0" in one.contact}
         waiting = [one for key, one in items.items() if key not in rejected]
+        retries: list[Retry] = []
         while waiting:
             outcome = await self._round(waiting)
-            _raise_if_unavailable(outcome.retries)
+            retries += outcome.retries
             rejected |= {key: code for key, code in outcome.rejected.items() if key in items}
             waiting = [one for one in waiting if one.contact in outcome.again and one.event_id not in rejected]
+        _raise_if_unavailable(retries)  # repairs come first: who has the contacts now does not know of them
         if rejected:
             raise EventsRejected(rejected)
 
@@ -119,6 +121,10 @@ class CrmSink:
 def _rows(sending: Sending, outcome: Outcome, newest: Item | None, result: Round) -> Iterable[Row]:
     """Return the ledger's rows for one sending; note in `result` what is left to do."""
     one = sending.item
+    if newest and newest.rank > one.rank and not isinstance(outcome, Reject):
+        log.warning("a newer result came in while the lock was lost: it is sent again")
+        result.again.add(one.contact)
+        return [Row(one, PENDING, keep=True)]
     if isinstance(outcome, Retry):
         result.retries.append(outcome)
         return []
@@ -128,10 +134,6 @@ def _rows(sending: Sending, outcome: Outcome, newest: Item | None, result: Round
         result.rejected[one.event_id] = outcome.code
         result.again.add(one.contact)
         return [Row(one, REJECTED, reason=outcome.code)]
-    if newest and newest.rank > one.rank:
-        log.warning("a newer result came in while the lock was lost: it is sent again")
-        result.again.add(one.contact)
-        return [Row(one, PENDING, keep=True)]
     return _done(sending, outcome, newest)
 
 

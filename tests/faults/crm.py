@@ -1,0 +1,247 @@
+"""Crm consumers as processes that are killed and frozen by the hundred, and a sandbox CRM that is killed too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from ops.standalone.kafka import LocalKafka
+from schemas import topics
+from schemas.event import DialResult
+from schemas.mapping import mapped, newest_key
+from tests.crm import TOKEN, Crm, called, event
+from tests.integration.delivery import Kafka
+from tests.services import free_port
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S = 60.0
+
+# A consumer takes seconds to start; one that is forked from a process that has read all its code, milliseconds.
+# The locks of a frozen process last `CRM_HOLD_S` + `CRM_CALL_TIMEOUT_S` + this grace, here half a second.
+NURSERY = """
+import os, signal, sys
+from consumers import __main__ as consumers
+from consumers.sink import Batching
+from consumers.sinks import crm
+from consumers.sinks.crm import ledger
+from schemas import topics
+
+topics.DIAL_RESULTS = sys.argv[1]
+crm.BATCHING = Batching(max_events=int(sys.argv[2]), max_bytes=8_000_000, linger_s=0.02)
+ledger._GRACE_S = 0.5
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        log = os.open(line.strip(), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os._exit(consumers.main(["crm"]))
+    print(pid, flush=True)
+"""
+
+
+class QuickKafka(LocalKafka):
+    """Takes a silent consumer for dead after 2 s instead of 6."""
+
+    def _settings(self) -> str:
+        return super()._settings() + "group.min.session.timeout.ms=1000\n"
+
+
+@dataclass
+class Member:
+    """One consumer process."""
+
+    pid: int
+    log: Path
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    async def assigned(self) -> None:
+        """Wait until it has partitions."""
+        await until(lambda: b"partitions_assigned" in self.log.read_bytes() if self.log.exists() else False)
+
+    async def ended(self) -> None:
+        await until(lambda: not self.alive)
+
+
+class Nursery:
+    """Starts consumers."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self.members: list[Member] = []
+
+    async def start(self) -> Member:
+        log = self._folder / f"consumer-{len(self.members)}.log"
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{log}\n".encode())
+        self._process.stdin.flush()
+        member = Member(int(await asyncio.to_thread(self._process.stdout.readline)), log)
+        self.members.append(member)
+        return member
+
+    def logged(self) -> str:
+        return "".join(member.log.read_text() for member in self.members if member.log.exists())
+
+
+@contextmanager
+def nursery(folder: Path, kafka: str, max_events: int, **environment: str) -> Iterator[Nursery]:
+    settings = {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "CONSUMER_ADMIN_PORT": "0",
+        "CONSUMER_SESSION_TIMEOUT_S": "2",
+        "CRM_TOKEN": TOKEN,
+        "CRM_LIMIT_CALLS": "100000",
+        "CRM_PAUSE_S": "1",
+    }
+    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS, str(max_events)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | settings | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    found = Nursery(process, folder)
+    try:
+        yield found
+    finally:
+        for member in found.members:
+            if member.alive:
+                member.send(signal.SIGKILL)
+        process.kill()
+        process.communicate()
+
+
+@dataclass
+class SandboxProcess:
+    """The sandbox CRM as a process on one port and state file, to be killed and started again."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, *faults: dict[str, Any]) -> None:
+        command = [sys.executable, "-m", "ops.standalone.crm", "--port", str(self.port), "--limit", "1000000"]
+        command += ["--faults", json.dumps(faults)]
+        self._process = subprocess.Popen(  # noqa: ASYNC220  # nothing else runs meanwhile
+            [*command, "--state", str(self.folder / "state")], cwd=ROOT, env=os.environ | {"SANDBOX_CRM_TOKEN": TOKEN}
+        )
+        async with asyncio.timeout(LIMIT_S), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"{self.url}/healthz"):
+                        return
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.05)
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait(LIMIT_S)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Crm]:
+        async with aiohttp.ClientSession() as session:
+            yield Crm(self.url, session)
+
+
+def recent_ms() -> int:
+    """Return when results were received: a moment ago, or Kafka's retention would delete them from under the test."""
+    return int(time.time() * 1000) - 60_000
+
+
+def shuffled_results(contacts: int, calls: int, seed: int) -> list[DialResult]:
+    """Make results of so many contacts, each called so often, in no order; a third without a call time, some twice."""
+    chance, now_ms = random.Random(seed), recent_ms()
+    made: list[DialResult] = []
+    for contact in range(contacts):
+        for minute in range(calls):
+            if chance.random() < 0.67:
+                made.append(called(f"{contact}", minute, number=minute, received_ms=now_ms))
+            else:
+                made.append(event(f"{contact}", number=minute, received_ms=now_ms - chance.randrange(10_000)))
+    made += chance.sample(made, len(made) // 10)
+    chance.shuffle(made)
+    return made
+
+
+def newest(events: Sequence[DialResult]) -> dict[str, str]:
+    """Return the event that each contact has to show in the end."""
+    found: dict[str, tuple[Any, str]] = {}
+    for one in events:
+        rank = newest_key(one, mapped(one.record(), None).called_at)
+        contact = one.key.decode()
+        found[contact] = max(found.get(contact, (rank, one.event_id)), (rank, one.event_id))
+    return {contact: event_id for contact, (_, event_id) in found.items()}
+
+
+@dataclass
+class Outcome:
+    """What a run came to."""
+
+    missing: int
+    double: int
+    wrong: int
+    effects: int
+
+    @classmethod
+    async def of(cls, crm: Crm, dsn: str, events: Sequence[DialResult]) -> Outcome:
+        """Compare CRM and ledger with what had to come out."""
+        effects = Counter(await crm.effects())
+        expected = newest(events)
+        shown = {contact: await crm.shows(contact) for contact in expected}
+        connection = await asyncpg.connect(dsn)
+        try:
+            rows = await connection.fetch("SELECT event_id FROM ops.crm_ledger WHERE state IN ('done', 'superseded')")
+        finally:
+            await connection.close()
+        settled = {str(row["event_id"]) for row in rows}
+        return cls(
+            missing=len({one.event_id for one in events} - settled),
+            double=sum(count - 1 for count in effects.values()),
+            wrong=sum(shown[contact] != event_id for contact, event_id in expected.items()),
+            effects=effects.total(),
+        )
+
+
+async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        await asyncio.sleep(0.01)
+
+
+async def until_done(kafka: Kafka) -> None:
+    """Wait until the group has committed everything that stands in the topic."""
+    ends = await kafka.ends()
+    async with asyncio.timeout(2 * LIMIT_S):
+        while not ends.items() <= (await kafka.committed("crm")).items():
+            await asyncio.sleep(0.1)

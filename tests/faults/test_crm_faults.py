@@ -1,0 +1,197 @@
+"""The crm consumer under faults (`make faults`): each prints its counts.
+
+Seen red with its guard removed: the kills without `Ledger.intend` (double effects and wrong final states), the zombies
+without the look at what is newest behind the call (wrong final states), the bad days with 401 taken for the results'
+fault (good results in the dead-letter topic).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumers.sinks.storage.migrate import migrate
+from ops.standalone import jars
+from schemas import topics, wire
+from tests.crm import called, sandbox
+from tests.integration.delivery import Kafka, own_topics
+from tests.services import Broker, Database, free_port
+
+from .crm import Outcome, QuickKafka, SandboxProcess, nursery, recent_ms, shuffled_results, until, until_done
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+
+KILLS = int(os.environ.get("FAULTS_CRM_KILLS", "100"))
+ZOMBIES = int(os.environ.get("FAULTS_CRM_ZOMBIES", "20"))
+
+
+def report(text: str) -> None:
+    print(f"\n{text}", flush=True)  # the counts are the result
+
+
+@pytest.fixture(scope="module")
+def quick_broker() -> Iterator[Broker]:
+    with tempfile.TemporaryDirectory(prefix="dial-results-test-", ignore_cleanup_errors=True) as folder:
+        broker = Broker(Path(folder))
+        broker._kafka = QuickKafka(Path(folder), free_port(), free_port(), jars.classpath())
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
+
+
+@pytest.fixture
+async def kafka(quick_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kafka]:
+    async with own_topics(quick_broker.bootstrap_servers, monkeypatch, "crm") as found:
+        yield found
+
+
+@pytest.fixture
+async def dsn(postgres: Database) -> str:
+    found = await asyncio.to_thread(postgres.fresh_database)
+    await migrate(found)
+    return found
+
+
+async def test_kill_9_at_random_points_has_no_double_effect_and_loses_nothing(
+    kafka: Kafka, dsn: str, tmp_path: Path
+) -> None:
+    events, chance = shuffled_results(contacts=60, calls=KILLS, seed=1), random.Random(2)
+    size = len(events) // KILLS
+    async with sandbox(tmp_path / "state", limit=1_000_000) as crm:
+        await crm.faults({"calls": None, "delay_s": 0.03, "reply_delay_s": 0.08})
+        with nursery(tmp_path, kafka.bootstrap_servers, 40, CRM_URL=crm.url, CRM_LEDGER_DSN=dsn) as consumers:
+            member = await consumers.start()
+            for kill in range(KILLS):
+                await kafka.publish(events[kill * size : (kill + 1) * size])
+                await member.assigned()
+                await asyncio.sleep(chance.uniform(0.0, 0.8))
+                member.send(signal.SIGKILL)
+                await member.ended()
+                member = await consumers.start()
+            await crm.good_days()
+            await kafka.publish(events[KILLS * size :])
+            await until_done(kafka)
+        outcome = await Outcome.of(crm, dsn, events)
+        report(f"{KILLS} x kill -9 of the crm consumer: {len(events)} results, {outcome}")
+    assert (outcome.missing, outcome.double, outcome.wrong) == (0, 0, 0)
+    assert outcome.effects >= 60
+
+
+async def test_frozen_processes_leave_no_wrong_final_state(kafka: Kafka, dsn: str, tmp_path: Path) -> None:
+    chance, events, stale = random.Random(3), [], 0
+    quick = {"CRM_HOLD_S": "1", "CRM_CALL_TIMEOUT_S": "3", "CRM_LOCK_TIMEOUT_S": "1"}
+    async with sandbox(tmp_path / "state", limit=1_000_000) as crm:
+        with nursery(tmp_path, kafka.bootstrap_servers, 40, CRM_URL=crm.url, CRM_LEDGER_DSN=dsn, **quick) as consumers:
+            for zombie in range(ZOMBIES):
+                contacts = [f"{zombie}-{number}" for number in range(20)]
+                older, newer = ([called(one, minute, received_ms=recent_ms()) for one in contacts] for minute in (1, 2))
+                events += older + newer
+                frozen = await consumers.start()
+                await frozen.assigned()
+                # Half of the calls are on their way while the process stands still, and arrive behind the newer ones.
+                on_its_way = zombie % 2 == 0
+                if on_its_way:
+                    await crm.faults({"delay_s": 10.0})
+                await kafka.publish(older)
+                await asyncio.sleep(0.5 if on_its_way else chance.uniform(0.0, 0.4))
+                frozen.send(signal.SIGSTOP)
+                other = await consumers.start()
+                await kafka.publish(newer)
+                await until_done(kafka)
+                if on_its_way:
+                    before = len(await crm.effects())
+                    async with asyncio.timeout(30):
+                        while len(await crm.effects()) == before:
+                            await asyncio.sleep(0.05)
+                frozen.send(signal.SIGCONT)
+                stale += await repaired(crm, contacts, newer)
+                for member in (frozen, other):
+                    member.send(signal.SIGTERM)
+                for member in (frozen, other):
+                    await member.ended()
+        outcome = await Outcome.of(crm, dsn, events)
+        report(f"{ZOMBIES} zombies: {len(events)} results, {stale} contacts were stale when it woke, {outcome}")
+    assert (outcome.missing, outcome.wrong) == (0, 0)
+    assert stale, "no call ever arrived behind a newer one: this proves nothing"
+
+
+async def repaired(crm: Any, contacts: list[str], newer: list[Any]) -> int:
+    """Wait, within limits, until every contact shows the newer one; return how many did not at first."""
+    expected = {f"demo:{one}": result.event_id for one, result in zip(contacts, newer, strict=True)}
+    stale = [one for one, event_id in expected.items() if await crm.shows(one) != event_id]
+    deadline = asyncio.get_running_loop().time() + 20
+    while asyncio.get_running_loop().time() < deadline:
+        if not [one for one, event_id in expected.items() if await crm.shows(one) != event_id]:
+            break
+        await asyncio.sleep(0.1)
+    return len(stale)
+
+
+@pytest.mark.parametrize("vendor", ["hubspot", "salesforce", "webhook"])
+async def test_bad_days_have_no_double_effect_and_dead_letter_exactly_the_rejects(
+    kafka: Kafka, dsn: str, tmp_path: Path, vendor: str
+) -> None:
+    events = [called(f"{number}", number % 60, received_ms=recent_ms()) for number in range(2_000)]
+    bad = events[50::100]
+    refusing = {"reject": [one.key.decode() for one in bad], "category": "INVALID_EMAIL"}
+    bad_days = [
+        {"status": 429, "retry_after_s": 1},
+        {"status": 500},
+        {"status": 500, "apply": True},
+        {"lose": True},
+        {"status": 503, "retry_after_s": 1},
+        {"reply_delay_s": 3.0},
+        {"lose": True},
+        {"status": 401},
+    ]
+    crm = SandboxProcess(tmp_path)
+    await crm.start()
+    settings = {"CRM_URL": crm.url, "CRM_LEDGER_DSN": dsn, "CRM_CALL_TIMEOUT_S": "1", "CRM_VENDOR": vendor}
+    try:
+        async with crm.client() as client:
+            good = [{"calls": 30 if vendor == "webhook" else 1} | refusing]
+            await client.faults(
+                *[refusing | day for one in bad_days for day in (*good, one)], {"calls": None} | refusing
+            )
+            with nursery(tmp_path, kafka.bootstrap_servers, 250, CRM_BREAKER_S="1", **settings) as consumers:
+                await consumers.start()
+                await kafka.publish(events[:1_400])
+                async with asyncio.timeout(120):
+                    while len(await client.get("/faults")) > 1:
+                        await asyncio.sleep(0.05)
+                statuses = {call["status"] for call in await client.calls()}
+                crm.kill()
+                await kafka.publish(events[1_400:])
+                await until(lambda: "crm_breaker_open" in consumers.logged())
+                await crm.start({"calls": None} | refusing)
+                await until_done(kafka)
+                logged = consumers.logged()
+            dead = await kafka.read(topics.dead_letter("crm"), len(bad))
+            outcome = await Outcome.of(client, dsn, [one for one in events if one not in bad])
+    finally:
+        crm.kill()
+    report(f"bad days, {vendor}: {len(events)} results, {outcome}, dead letters {len(dead)} of {len(bad)} rejects")
+    assert (outcome.missing, outcome.double, outcome.wrong) == (0, 0, 0)
+    assert sorted(one.value for one in dead) == sorted(wire.encode(one).value for one in bad)
+    places = {tuple(one[name] for name in ("topic", "partition", "offset")) for one in map(position, dead)}
+    assert len(places) == len(bad)
+    reason = b"crm-status-422" if vendor == "webhook" else b"crm-invalid-email"
+    assert {dict(one.headers)["reason"] for one in dead} == {reason}
+    assert statuses > {0, 401, 403 if vendor == "salesforce" else 429, 500, 503}, "the bad days really came"
+    assert all(seen in logged for seen in ("crm-rate-limit", "crm-unauthorised", "crm_breaker_open"))
+
+
+def position(record: Any) -> dict[str, str]:
+    """Return where the dead letter says that its record stood."""
+    headers = dict(record.headers)
+    return {name: headers[f"original-{name}"].decode() for name in ("topic", "partition", "offset")}
