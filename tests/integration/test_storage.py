@@ -17,7 +17,7 @@ from consumers.sink import Delivery, EventsRejected, SinkUnavailable
 from consumers.sinks.storage import Settings, connect, event_ids
 from consumers.sinks.storage.database import Database
 from consumers.sinks.storage.migrate import MIGRATIONS, migrate
-from consumers.sinks.storage.rows import COLUMNS, row
+from consumers.sinks.storage.rows import COLUMNS, Rows
 from consumers.sinks.storage.schema import HEAD, schema_is_current
 from ops.storage import storage as command
 from schemas.blu import BluRecord
@@ -214,7 +214,7 @@ async def test_what_a_frozen_writer_began_keeps_nobody_waiting_for_ever(settings
     connection = await frozen.connected()
     transaction = connection.transaction()
     await transaction.start()
-    await connection.copy_records_to_table("dial_result", records=[row(event(), {})], columns=COLUMNS)
+    await connection.copy_records_to_table("dial_result", records=[Rows({}).row(event())], columns=COLUMNS)
     async with connect(impatient, {}) as sink, asyncio.timeout(10):
         while True:
             try:

@@ -14,7 +14,7 @@ from .rows import COLUMNS, Row
 from .schema import HEAD, current_revision, is_current
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .settings import Settings
 
@@ -22,6 +22,8 @@ TABLE = "dial_result"
 STAGING = "dial_result_staging"
 _CLOSE_S = 1.0
 _CREATE_STAGING = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} (LIKE {TABLE}) ON COMMIT DELETE ROWS"
+# The inner query is no join on purpose: each id is looked up in the index, whatever the planner believes of the table.
+_MISSING = f"SELECT id::text FROM unnest($1::uuid[]) id WHERE (SELECT true FROM {TABLE} WHERE event_id = id) IS NULL"  # noqa: S608
 _MERGE = f"INSERT INTO {TABLE} SELECT * FROM {STAGING} ON CONFLICT (event_id) DO NOTHING"  # noqa: S608  # constants
 
 
@@ -42,7 +44,12 @@ class Database:
             self._connection = await self._connect()
         return self._connection
 
-    async def copy(self, rows: Sequence[Row]) -> None:
+    async def missing(self, event_ids: Sequence[str]) -> list[str]:
+        """Return which of these are not in the table yet."""
+        connection = await self.connected()
+        return [found["id"] for found in await connection.fetch(_MISSING, event_ids)]
+
+    async def copy(self, rows: Iterable[Row]) -> None:
         """COPY straight into the table: the fastest, and refused as a whole if one row is there already.
 
         Raises:
@@ -52,7 +59,7 @@ class Database:
         timeout_s = self._settings.write_timeout_s
         await connection.copy_records_to_table(TABLE, records=rows, columns=COLUMNS, timeout=timeout_s)
 
-    async def merge(self, rows: Sequence[Row]) -> None:
+    async def merge(self, rows: Iterable[Row]) -> None:
         """COPY into a temporary table, and from there what is not in the table yet."""
         connection = await self.connected()
         async with asyncio.timeout(self._settings.write_timeout_s), connection.transaction():
@@ -98,6 +105,8 @@ class Database:
             connection.terminate()
             there = f"at revision {revision}" if revision else "not there"
             raise SinkUnavailable(f"its tables are {there}, {HEAD} is needed: run `dial-results storage migrate`")
+        # JSON goes as the bytes that came: no decoding and encoding on the way, and PostgreSQL is who checks them.
+        await connection.set_type_codec("json", schema="pg_catalog", encoder=_as_it_is, decoder=bytes, format="binary")
         # Whatever the server's default: returning from a write is the permission to commit.
         if await connection.fetchval("SHOW synchronous_commit") == "off":
             await connection.execute("SET synchronous_commit = on")
@@ -106,3 +115,7 @@ class Database:
         await connection.execute(
             f"SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}"
         )
+
+
+def _as_it_is(json: object) -> object:
+    return json

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from schemas.mapping import mapped
+from schemas.mapping import FieldReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ COLUMNS = (
 Row = tuple[Any, ...]
 
 
-class _Variables(msgspec.Struct, rename="camel"):
+class _Variables(msgspec.Struct, rename="camel", gc=False):
     """The two as they stand in the record: decoding and encoding them again could change a digit's form."""
 
     ext_vars: msgspec.Raw = msgspec.Raw(b"null")
@@ -43,25 +43,36 @@ class _Variables(msgspec.Struct, rename="camel"):
 _variables = msgspec.json.Decoder(_Variables)
 
 
-def row(event: DialResult, merchants: Mapping[str, Merchant]) -> Row:
-    """Return the event's values in the order of `COLUMNS`."""
-    seen = mapped(event.record(), merchants.get(event.merchant))
-    variables = _variables.decode(event.result)
-    return (
-        event.event_id,
-        event.merchant,
-        event.task_id,
-        event.record_id,
-        event.received_at,
-        event.source,
-        _text(seen.name),
-        _text(seen.mobile),
-        _text(seen.conclusion),
-        seen.called_at,
-        _json(variables.ext_vars),
-        _json(variables.call_vars),
-        str(event.result, "utf-8"),
-    )
+class Rows:
+    """Makes rows, with a reader for each merchant's own field names."""
+
+    def __init__(self, merchants: Mapping[str, Merchant]) -> None:
+        self._readers = {name: FieldReader(merchant) for name, merchant in merchants.items()}
+        self._other = FieldReader(None)
+
+    def row(self, event: DialResult) -> Row:
+        """Return the event's values in the order of `COLUMNS`; the JSON ones as the bytes that came.
+
+        Raises:
+            InvalidRecord: a mapped field says something that no reader can hold.
+        """
+        name, mobile, conclusion, called_at, _ = self._readers.get(event.merchant, self._other).read(event)
+        variables = _variables.decode(event.result)
+        return (
+            event.event_id,
+            event.merchant,
+            event.task_id,
+            event.record_id,
+            event.received_at,
+            event.source,
+            _text(name),
+            _text(mobile),
+            _text(conclusion),
+            called_at,
+            _json(variables.ext_vars),
+            _json(variables.call_vars),
+            event.result,
+        )
 
 
 def _text(value: str | None) -> str | None:
@@ -69,6 +80,5 @@ def _text(value: str | None) -> str | None:
     return None if value is not None and "\0" in value else value
 
 
-def _json(value: msgspec.Raw) -> str | None:
-    text = str(value, "utf-8")
-    return None if text == "null" else text
+def _json(value: msgspec.Raw) -> msgspec.Raw | None:
+    return None if bytes(value) == b"null" else value

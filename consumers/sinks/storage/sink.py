@@ -11,12 +11,13 @@ from consumers.sink import EventsRejected, SinkUnavailable
 
 from .database import TABLE, Database
 from .errors import DISCONNECTED, blames_moment, blames_row
-from .rows import Row, row
+from .rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from consumers.sink import Delivery
+    from schemas.event import DialResult
     from schemas.merchants import Merchant
 
     from .settings import Settings
@@ -27,7 +28,8 @@ class StorageSink:
 
     def __init__(self, database: Database, merchants: Mapping[str, Merchant]) -> None:
         self._database = database
-        self._merchants = merchants
+        self._rows = Rows(merchants)
+        self._repeats = False
 
     async def write(self, deliveries: Sequence[Delivery]) -> None:
         """Make every event a row, once. One transaction where no row is refused.
@@ -38,10 +40,8 @@ class StorageSink:
         """
         # Of a repeat the first counts, within a batch as between two: when a result was first received decides order.
         events = {delivery.event.event_id: delivery.event for delivery in reversed(deliveries)}
-        # In the order of their key: two writers of the same rows wait for each other, and never in a circle.
-        rows = [row(events[event_id], self._merchants) for event_id in sorted(events)]
         try:
-            rejected = await self._settle(rows) if rows else {}
+            rejected = await self._settle(await self._unknown(events))
         except BaseException as error:
             self._database.drop()  # cancelled in the middle, timed out, lost: what it is in the middle of is not known
             reason = blames_moment(error)
@@ -51,26 +51,39 @@ class StorageSink:
         if rejected:
             raise EventsRejected(rejected)
 
-    async def _settle(self, rows: Sequence[Row]) -> dict[str, str]:
-        """Insert the rows; halve what is refused until the refused rows stand alone. Returns their reasons."""
+    async def _unknown(self, events: Mapping[str, DialResult]) -> list[DialResult]:
+        """Leave out what is in the table, where the batch before brought repeats too: asking first saves a refusal.
+
+        In the order of their key: two writers of the same rows wait for each other, and never in a circle.
+        """
+        event_ids = await self._database.missing(list(events)) if self._repeats else events
+        self._repeats = self._repeats and len(event_ids) < len(events)
+        return [events[event_id] for event_id in sorted(event_ids)]
+
+    async def _settle(self, events: Sequence[DialResult]) -> dict[str, str]:
+        """Insert; halve what is refused until the refused rows stand alone. Returns their reasons."""
+        if not events:
+            return {}
         try:
-            await self._insert(rows)
+            await self._insert(events)
         except (asyncpg.PostgresError, *DISCONNECTED) as error:
             reason = blames_row(error)
             if reason is None:
                 raise
-            if len(rows) == 1:
-                return {rows[0][0]: reason}
+            if len(events) == 1:
+                return {events[0].event_id: reason}
         else:
             return {}
-        middle = len(rows) // 2
-        return await self._settle(rows[:middle]) | await self._settle(rows[middle:])
+        middle = len(events) // 2
+        return await self._settle(events[:middle]) | await self._settle(events[middle:])
 
-    async def _insert(self, rows: Sequence[Row]) -> None:
+    async def _insert(self, events: Sequence[DialResult]) -> None:
+        """Make the rows while they are sent: the server works on the first of them meanwhile."""
         try:
-            await self._database.copy(rows)
+            await self._database.copy(map(self._rows.row, events))
         except asyncpg.UniqueViolationError:
-            await self._database.merge(rows)
+            self._repeats = True
+            await self._database.merge(map(self._rows.row, events))
 
 
 @asynccontextmanager
