@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from click.testing import CliRunner
 
 from consumers.sink import Delivery, EventsRejected, SinkUnavailable
-from consumers.sinks.storage import Settings, connect, event_ids
+from consumers.sinks.storage import Settings, StorageSink, connect, event_ids
 from consumers.sinks.storage.database import Database
 from consumers.sinks.storage.migrate import MIGRATIONS, migrate
 from consumers.sinks.storage.rows import COLUMNS, Rows
@@ -153,6 +153,32 @@ async def test_of_a_repeat_the_first_receipt_counts_within_a_batch_and_between_t
         await sink.write(deliveries(later))
     (row,) = await query(settings, "SELECT received_at FROM dial_result")
     assert row["received_at"] == first.received_at
+
+
+async def test_repeats_are_asked_for_once_they_come_and_no_longer_when_all_is_new(settings: Settings) -> None:
+    events = [event(str(number)) for number in range(600)]
+    async with connect(settings, {}) as sink:
+        await sink.write(deliveries(*events[:100]))
+        before = await _refusals(sink)
+        await sink.write(deliveries(*events[50:200]))
+        refused = await _refusals(sink)
+        assert refused == before + 1
+        for begin in range(0, 200, 40):
+            await sink.write(deliveries(*events[begin : begin + 60]))
+        assert await _refusals(sink) == refused, "what is known is not sent"
+        for begin in range(220, 600, 10):
+            await sink.write(deliveries(*events[begin : begin + 10]))
+        assert not sink._repeats
+    assert sorted(await event_ids(settings)) == sorted(one.event_id for one in events)
+
+
+async def _refusals(sink: StorageSink) -> int:
+    """Count the transactions that the server rolled back."""
+    connection = await sink._database.connected()
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    return int(
+        await connection.fetchval("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+    )
 
 
 async def test_task_progress_counts_results_and_contacts(settings: Settings) -> None:
