@@ -1,11 +1,13 @@
 """The receiver as a process: settings from the environment, signals, exit codes.
 
-SIGTERM and SIGINT stop it cleanly; SIGHUP reads the merchants' file and the certificate again. Exit codes: 0 stopped,
-1 a bug, 2 a setting or a file is wrong, 75 the journal is another process's, or its disk failed: start it again.
+SIGTERM and SIGINT stop it cleanly; SIGHUP reads the merchants' file and the certificate again; SIGUSR2 replaces the
+workers, one after the other. Exit codes: 0 stopped, 1 a bug, 2 a setting or a file is wrong, 75 the journal is another
+process's, or its disk failed: start it again.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import os
@@ -24,13 +26,14 @@ from receiver.journal import JournalError
 from receiver.publishing import PublishingProcess
 from receiver.settings import ReceiverSettings
 from receiver.tls import TlsFilesError
+from receiver.workers import Leash, Supervisor
 from schemas.kafka import KafkaSettings
 from schemas.logs import configure_logging
 from schemas.merchants import MerchantsFileError
 from schemas.quiet import quieten, report_stray, report_uncaught
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from receiver.counts import PublishCounts
     from receiver.journal import Journal
@@ -40,10 +43,11 @@ log = structlog.get_logger()
 USAGE = 2
 
 
-def main() -> int:
-    """Run one receiver; return the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one receiver, or several; return the exit code."""
+    asked = _arguments(arguments)
     try:
-        settings = ReceiverSettings()
+        settings = ReceiverSettings(**({"workers": asked.workers} if asked.workers else {}))
         kafka_options = KafkaSettings().client_options()
     except ValidationError as error:
         return _usage(_sentences(error))
@@ -54,18 +58,43 @@ def main() -> int:
     ):
         return _usage("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD: a SASL_ protocol needs both")
     _raise_file_limit()
-    configure_logging("receiver", settings.log_level)
+    configure_logging("receiver" if asked.worker is None else f"receiver-{asked.worker}", settings.log_level)
     quieten()
     sys.excepthook = report_uncaught
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings))
+        return runner.run(_run(settings, asked))
 
 
-async def _run(settings: ReceiverSettings) -> int:
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m receiver",
+        description="Take Blu's callbacks. Settings come from the environment; the README lists them.",
+        epilog="SIGTERM stops cleanly, SIGHUP reads the merchants' file again, SIGUSR2 replaces the workers in turn.",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that share the port (RECEIVER_WORKERS, 1)")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # these two are the supervisor's
+    parser.add_argument("--leash", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+async def _run(settings: ReceiverSettings, asked: argparse.Namespace) -> int:
     asyncio.get_running_loop().set_exception_handler(report_stray)
+    if asked.worker is not None:
+        return await _receive(settings.of_worker(asked.worker), Leash(asked.leash))
+    if settings.workers > 1:
+        return await _supervise(Supervisor(settings, dict(os.environ)))
+    return await _receive(settings, None)
 
+
+async def _supervise(supervisor: Supervisor) -> int:
+    stop = asyncio.Event()
+    with _signals(stop, supervisor.reload, supervisor.roll):
+        return await supervisor.run(stop)
+
+
+async def _receive(settings: ReceiverSettings, leash: Leash | None) -> int:
     def publishing(journal: Journal, counts: PublishCounts) -> PublishingProcess:
-        return PublishingProcess(journal, counts, settings.journal_dir, settings.log_level, dict(os.environ))
+        return PublishingProcess(journal, counts, settings.log_level, dict(os.environ))
 
     try:
         receiver = Receiver(settings, publishing)
@@ -76,8 +105,13 @@ async def _run(settings: ReceiverSettings) -> int:
         return TRY_AGAIN
     _collect_seldom()
     stop = asyncio.Event()
-    with _signals(stop, receiver):
-        return await receiver.run(stop)
+    holding = asyncio.create_task(leash.hold(receiver, stop)) if leash else None
+    with _signals(stop, receiver.reload):
+        try:
+            return await receiver.run(stop)
+        finally:
+            if holding:
+                holding.cancel()
 
 
 def _collect_seldom() -> None:
@@ -90,9 +124,11 @@ def _collect_seldom() -> None:
 
 
 @contextmanager
-def _signals(stop: asyncio.Event, receiver: Receiver) -> Iterator[None]:
+def _signals(stop: asyncio.Event, reload: Callable[[], None], roll: Callable[[], None] | None = None) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: receiver.reload}
+    handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: reload}
+    if roll:
+        handlers[signal.SIGUSR2] = roll
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:

@@ -6,7 +6,7 @@ import asyncio
 import resource
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -19,6 +19,7 @@ from receiver.counts import Counts
 from receiver.fast_lane import NoCallbacks, missing_attributes
 from receiver.health import Health
 from receiver.journal import Disk, Journal, JournalFailed
+from receiver.left_journals import LeftJournals, left_behind
 from receiver.metrics import Metrics
 from receiver.retry_window import RetryWindow
 from receiver.server import CannotListenError, Server
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from receiver.counts import PublishCounts
+    from receiver.publishing import Publishing
     from receiver.settings import ReceiverSettings
 
 log = structlog.get_logger()
@@ -38,13 +40,6 @@ DONE = 0
 TRY_AGAIN = 75
 
 _ADMIN_CONNECTIONS = 100  # scrapers and probes are few
-
-
-class Publishing(Protocol):
-    """What carries the journal to Kafka: a process of its own, or a Publisher on this loop."""
-
-    async def run(self) -> None:
-        """Publish until cancelled. Raises JournalFailed."""
 
 
 class Receiver:
@@ -91,6 +86,8 @@ class Receiver:
             strangers_cap=_strangers_cap(settings),
             fast=None if not fits else self.callbacks if settings.fast_lane else NoCallbacks(),
         )
+        left = left_behind(settings.journal_dir, settings.workers)
+        self._left = LeftJournals(left, settings.journal_limits(), publishing, self.counts.publishing)
         self.stalls = Stalls()
         metrics = Metrics(
             self.counts,
@@ -100,9 +97,10 @@ class Receiver:
             settings.journal_quota_bytes,
             self._server.open,
             self.stalls,
+            self._left,
             self.tls,
         )
-        health = Health(self.journal, metrics, self._server)
+        health = Health(self._not_ready, metrics.text)
         self._admin = Server(
             health.answer,
             on_error=lambda _: None,
@@ -138,12 +136,13 @@ class Receiver:
                 publishing = tasks.create_task(self.publishing.run())
                 following = [tasks.create_task(part.follow()) for part in (self.tokens, self.tls) if part is not None]
                 watching = tasks.create_task(self.stalls.watch())
+                left = tasks.create_task(self._left.publish())
                 failing = tasks.create_task(self._fail_with_the_journal())
                 async with self._listening():
                     await stop.wait()
                     grace_ends = time.monotonic() + self._settings.stop_grace_s
                 await self._publish_on(max(0.0, grace_ends - time.monotonic()))
-                for task in (publishing, *following, watching, failing):
+                for task in (publishing, *following, watching, left, failing):
                     task.cancel()
         except* (JournalFailed, CannotListenError) as errors:
             code = TRY_AGAIN
@@ -158,7 +157,10 @@ class Receiver:
         try:
             self.admin_port = await self._admin.listen(self._settings.admin_host, self._settings.admin_port)
             self.port = await self._server.listen(
-                self._settings.host, self._settings.port, self.tls.context if self.tls is not None else None
+                self._settings.host,
+                self._settings.port,
+                self.tls.context if self.tls is not None else None,
+                shared=self._settings.workers > 1,
             )
             self.started.set()
             log.info("receiver_started", port=self.port, admin_port=self.admin_port, waiting=self.journal.waiting)
@@ -182,6 +184,14 @@ class Receiver:
             yield
         finally:
             await self.journal.close()
+
+    async def _not_ready(self) -> list[str]:
+        states = {
+            "journal-failed": self.journal.failed.is_set(),
+            "journal-full": self.journal.full,
+            "stopping": self._server.draining,
+        }
+        return [reason for reason, holds in states.items() if holds]
 
     async def _publish_on(self, grace_s: float) -> None:
         """Return when the journal is published, or the time is up, or at once while Kafka does not take anything."""

@@ -11,11 +11,9 @@ from receiver.answers import ANSWERS, Answer
 from receiver.errors import NotFound
 
 if TYPE_CHECKING:
-    from aiohttp.web import BaseRequest
+    from collections.abc import Awaitable, Callable
 
-    from receiver.journal import Journal
-    from receiver.metrics import Metrics
-    from receiver.server import Server
+    from aiohttp.web import BaseRequest
 
 _SECURITY = (
     ("Cache-Control", "no-store"),
@@ -29,10 +27,10 @@ _SECURITY = (
 class Health:
     """Answers the admin port. Kafka's state is in the metrics: it is no reason to take traffic away from us."""
 
-    def __init__(self, journal: Journal, metrics: Metrics, callbacks: Server) -> None:
-        self._journal = journal
+    def __init__(self, not_ready: Callable[[], Awaitable[list[str]]], metrics: Callable[[], Awaitable[bytes]]) -> None:
+        """`not_ready` says why no traffic may come, nothing if it may; `metrics` is what `/metrics` answers."""
+        self._not_ready = not_ready
         self._metrics = metrics
-        self._callbacks = callbacks
 
     async def answer(self, request: BaseRequest) -> Answer:
         """Answer GET and HEAD of the three paths; everything else is not found."""
@@ -40,25 +38,17 @@ class Health:
         path = request.raw_path.partition("?")[0]
         if request.method not in ("GET", "HEAD") or path not in known:
             return ANSWERS[NotFound]
-        return known[path]()
+        return await known[path]()
 
-    def _alive(self) -> Answer:
+    async def _alive(self) -> Answer:
         return _json(200, {"status": "alive"})
 
-    def _ready(self) -> Answer:
-        reasons = [
-            reason
-            for reason, holds in (
-                ("journal-failed", self._journal.failed.is_set()),
-                ("journal-full", self._journal.full),
-                ("stopping", self._callbacks.draining),
-            )
-            if holds
-        ]
+    async def _ready(self) -> Answer:
+        reasons = await self._not_ready()
         return _json(503 if reasons else 200, {"status": "not ready" if reasons else "ready", "reasons": reasons})
 
-    def _numbers(self) -> Answer:
-        return Answer(200, "", self._metrics.text(), _SECURITY, CONTENT_TYPE_LATEST)
+    async def _numbers(self) -> Answer:
+        return Answer(200, "", await self._metrics(), _SECURITY, CONTENT_TYPE_LATEST)
 
 
 def _json(status: int, value: dict[str, object]) -> Answer:

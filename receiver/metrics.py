@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from receiver.connection import Connections
     from receiver.journal import Journal
+    from receiver.left_journals import LeftJournals
     from receiver.retry_window import RetryWindow
     from receiver.stalls import Stalls
     from receiver.tls import Tls
@@ -34,6 +35,7 @@ class Metrics(Collector):
         journal_quota_bytes: int,
         connections: Connections,
         stalls: Stalls,
+        left: LeftJournals,
         tls: Tls | None = None,
     ) -> None:
         self._counts = counts
@@ -43,13 +45,14 @@ class Metrics(Collector):
         self._journal_quota_bytes = journal_quota_bytes
         self._connections = connections
         self._stalls = stalls
+        self._left = left
         self._tls = tls
         self._last_at_start = journal.last
         self._waiting_at_start = journal.waiting
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """Return what `/metrics` answers."""
         return generate_latest(self._registry)
 
@@ -88,6 +91,7 @@ class Metrics(Collector):
         journal = self._journal
         yield _counter(names.JOURNALED, journal.last - self._last_at_start)
         yield _gauge(names.JOURNAL_WAITING, journal.waiting)
+        yield _gauge(names.LEFT_WAITING, self._left.waiting)
         yield _gauge(names.JOURNAL_BYTES, journal.bytes_used)
         yield _gauge(names.JOURNAL_QUOTA_BYTES, self._journal_quota_bytes)
         yield _gauge(names.JOURNAL_RECOVERED, self._waiting_at_start)

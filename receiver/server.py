@@ -80,10 +80,10 @@ class Server(web.Server):
         close = self.draining or not request.keep_alive or request.version != HttpVersion11
         return AnswerResponse(answer, close=close)
 
-    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
-        """Take connections; return the port. Raises CannotListenError."""
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shared: bool = False) -> int:
+        """Take connections; return the port, which may be `shared` with other processes. Raises CannotListenError."""
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=_BACKLOG)
+        self._site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=_BACKLOG, reuse_port=shared)
         try:
             await self._site.start()
         except OSError as error:

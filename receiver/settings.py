@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,6 +26,11 @@ def _networks(given: Any) -> Any:  # noqa: ANN401  # whatever stands in the envi
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+
+
+def worker_journal(journal_dir: Path, index: int) -> Path:
+    """Return the folder of a worker's journal."""
+    return journal_dir / f"worker-{index}" if index else journal_dir
 
 
 class ReceiverSettings(BaseSettings):
@@ -50,6 +55,7 @@ class ReceiverSettings(BaseSettings):
         None, description="certificate with its chain, PEM: TLS at the callbacks' port; read again when it changes"
     )
     tls_key_file: Path | None = Field(None, description="its key, PEM, without a password", validate_default=True)
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port, each with a journal of its own")
     journal_dir: Path = Field(Path("journal"), description="the journal's folder, local, for this process alone")
     journal_quota_bytes: int = Field(10_240 * _MiB, gt=0, description="room of the journal; refuses from 90 % of it on")
     journal_segment_bytes: int = Field(64 * _MiB, gt=0, description="size of one file of the journal")
@@ -103,6 +109,17 @@ class ReceiverSettings(BaseSettings):
             return None
         value = self.required_header_value.get_secret_value() if self.required_header_value else ""
         return Door(self.required_header or "", digest(value), self.allowed_networks, self.trusted_proxies)
+
+    def of_worker(self, index: int) -> Self:
+        """Return the settings of one of several workers. The first one has the journal that a single one would have."""
+        return self.model_copy(
+            update={
+                "admin_host": "127.0.0.1",
+                "admin_port": 0,
+                "journal_dir": worker_journal(self.journal_dir, index),
+                "journal_quota_bytes": self.journal_quota_bytes // self.workers,
+            }
+        )
 
     def journal_limits(self) -> JournalLimits:
         """Return the journal's bounds; those without a setting argue for themselves in `journal/limits.py`."""

@@ -22,6 +22,11 @@ ACKNOWLEDGE_SECONDS = "dial_results_receiver_acknowledge_seconds"  # histogram: 
 CONNECTIONS = "dial_results_receiver_open_connections"  # at the callbacks' port
 CROWDED_OUT = "dial_results_receiver_connections_crowded_out"  # closed for newer ones before they brought a callback
 STALL_SECONDS = "dial_results_receiver_largest_stall_seconds"  # of the event loop, within the last 15 to 30 s
+WORKERS_RUNNING = (
+    "dial_results_supervisor_workers_running"  # of `--workers`; with several all others have a label worker
+)
+WORKER_RESTARTS = "dial_results_supervisor_worker_restarts"  # processes that ended by themselves; labels: worker
+LEFT_WAITING = "dial_results_receiver_left_journals_waiting_callbacks"  # in journals of workers that there are no more
 REPEATS = "dial_results_receiver_repeats"  # results whose event id was seen before: 200s that Blu did not see
 TOKEN_LAST_SEEN = "dial_results_receiver_token_last_seen_timestamp_seconds"  # labels: merchant, token (its id)
 MERCHANTS_FILE_OK = "dial_results_receiver_merchants_file_ok"  # 1, or 0 while the file is broken and the old one holds

@@ -138,6 +138,11 @@ class Journal:
         return not self._reception.is_broken
 
     @property
+    def path(self) -> Path:
+        """The journal's folder."""
+        return self._store.path
+
+    @property
     def failed(self) -> asyncio.Event:
         """Set after an I/O error, on the loop that appends or waits."""
         return self._reception.failed

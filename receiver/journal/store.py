@@ -32,6 +32,7 @@ class Store:
         self, path: Path, limits: JournalLimits, disk: Disk, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Recover what is there; blocks. Raises JournalLocked, OSError."""
+        self.path = path
         self._folder = Folder(disk, path)
         self._folder.lock()
         self.damages = DamageFile(self._folder)

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -20,7 +20,6 @@ from schemas.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from receiver.counts import PublishCounts
     from receiver.journal import Journal
@@ -33,16 +32,21 @@ _STEADY_S = 60.0  # a process that lived so long did not fail at its start
 _END_S = 3.0  # its client has a second to close
 
 
+class Publishing(Protocol):
+    """What carries a journal to Kafka: a process of its own, or a Publisher on the journal's loop."""
+
+    async def run(self) -> None:
+        """Publish until cancelled. Raises JournalFailed."""
+
+
 class PublishingProcess:
     """Keeps one publishing process running."""
 
-    def __init__(
-        self, journal: Journal, counts: PublishCounts, path: Path, log_level: str, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, journal: Journal, counts: PublishCounts, log_level: str, environment: Mapping[str, str]) -> None:
         """`environment` is the process's: it takes `KAFKA_...` from there."""
         self._journal = journal
         self._counts = counts
-        self._arguments = (str(path), log_level)
+        self._log_level = log_level
         self._environment = environment
 
     async def run(self) -> None:
@@ -71,9 +75,9 @@ class PublishingProcess:
         return process.returncode
 
     async def _start(self, fd: int) -> asyncio.subprocess.Process:
-        path, log_level = self._arguments
+        journal = (str(self._journal.path), str(self._journal.published))
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "receiver.publishing", str(fd), path, str(self._journal.published), log_level),
+            *(sys.executable, "-m", "receiver.publishing", str(fd), *journal, self._log_level),
             pass_fds=(fd,),
             stdin=asyncio.subprocess.DEVNULL,
             env=self._environment,

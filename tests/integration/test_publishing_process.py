@@ -36,7 +36,7 @@ def publishing_pids() -> list[int]:
 @asynccontextmanager
 async def publishing(folder: Path, bootstrap_servers: str) -> AsyncIterator[tuple[Journal, PublishCounts]]:
     journal, counts = Journal.open(folder, LIMITS), PublishCounts()
-    part = PublishingProcess(journal, counts, folder, "info", environment(bootstrap_servers))
+    part = PublishingProcess(journal, counts, "info", environment(bootstrap_servers))
     task = asyncio.create_task(part.run())
     try:
         yield journal, counts
