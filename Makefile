@@ -34,7 +34,10 @@ lint: $(VENV)/.dev ## style, types, import rules, the compose file
 faults: $(VENV)/.dev ## slow fault injection: kills, full disks, lost replies (needs strace and a C compiler for some)
 	$(BIN)/pytest -m faults --timeout 1800 $(ARGS)
 
-bench: bench-receiver bench-consumers ## every benchmark
+bench: bench-receiver bench-consumers bench-subscriber ## every benchmark
+
+bench-subscriber: $(VENV)/.dev ## the subscriber kit beside the bare client's loop
+	$(BIN)/python -m benchmarks.subscriber $(ARGS)
 
 bench-receiver: $(VENV)/.bench ## the receiver beside its yardsticks (needs wrk; Go for one of them)
 	$(BIN)/python -m benchmarks.receiver $(ARGS)

@@ -185,4 +185,8 @@ class KafkaSource(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
             return dict(await self._consumer.beginning_offsets(new))
         ends = await self._consumer.end_offsets(new)  # asked first: what comes between the two is not skipped
         found = await self._consumer.offsets_for_times(dict.fromkeys(new, self._since_ms))
-        return {place: found[place].offset if found.get(place) else ends[place] for place in new}
+        first = {place: found[place].offset if found.get(place) else ends[place] for place in new}
+        # Else a later `since` would skip what comes while nobody runs to a partition on which nothing was committed.
+        with contextlib.suppress(CommitFailedError, IllegalStateError):
+            await self._consumer.commit(first)
+        return first

@@ -120,8 +120,10 @@ class MemoryTopic:
         """
         check(group, since)
         committed = self._committed[group]
-        positions = {self._place(number): 0 if since is None else self._at(number, since) for number in self._records}
-        source = _MemorySource(self._records, positions | committed, committed, max_batch)
+        if since is not None:
+            for number in self._records:
+                committed.setdefault(self._place(number), self._at(number, since))
+        source = _MemorySource(self._records, self.name, committed, max_batch)
         yield Results(source, Selection(merchants, fields, remembered))
 
     def _place(self, number: int) -> TopicPartition:
@@ -133,11 +135,9 @@ class MemoryTopic:
 
 
 class _MemorySource:
-    def __init__(
-        self, records: dict[int, list[MemoryRecord]], positions: Offsets, committed: Offsets, max_batch: int
-    ) -> None:
+    def __init__(self, records: dict[int, list[MemoryRecord]], name: str, committed: Offsets, max_batch: int) -> None:
         self._records = records
-        self._positions = positions
+        self._positions = {TopicPartition(name, number): 0 for number in records} | committed
         self._committed = committed
         self._max_batch = max_batch
 

