@@ -15,6 +15,7 @@ COMMANDS = {
     "token": ("ops.token:token", "Make, list and retire the secrets in Blu's callback addresses."),
     "simulate": ("ops.simulate:simulate", "Post like Blu, then compare every promise with what the sinks hold."),
     "storage": ("ops.storage:storage", "PostgreSQL: the table of results and its views."),
+    "query": ("ops.query:query", "Ask the analytics table: SQL, or a ready report as table, CSV, JSON or picture."),
     "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),
 }
 
