@@ -14,7 +14,7 @@ COMMANDS = {
     "topics": ("ops.topics:topics", "Kafka's topics: create what is missing, report what differs."),
     "token": ("ops.token:token", "Make, list and retire the secrets in Blu's callback addresses."),
     "simulate": ("ops.simulate:simulate", "Post like Blu, then compare every promise with what the sinks hold."),
-    "storage": ("ops.storage:storage", "PostgreSQL: the table of results and its views."),
+    "storage": ("ops.storage:storage", "PostgreSQL: tables and views, who may read them, how long results stay."),
     "query": ("ops.query:query", "Ask the analytics table: SQL, or a ready report as table, CSV, JSON or picture."),
     "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),
 }
