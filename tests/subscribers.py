@@ -85,8 +85,11 @@ class Place:
 
 async def receives_dedupes_and_starts_yesterday(
     place: Place, command: list[str], folder: Path, env: dict[str, str] | None = None
-) -> None:
-    """Hold a program to what the page says of it. It prints the event id of each result that it works on."""
+) -> int | None:
+    """Hold a program to what the page says of it. It prints the event id of each result that it works on.
+
+    Returns its exit code after a SIGTERM.
+    """
     await create_topics(place.servers, **{place.topic: topics.PARTITIONS})
     wanted = [result(number, timedelta(hours=3)) for number in "1234"]
     old = [result(number, timedelta(days=2), "Old Mohoo") for number in "156"]
@@ -102,6 +105,7 @@ async def receives_dedupes_and_starts_yesterday(
         printed += await _printed(program, {wanted[2].event_id, wanted[3].event_id}, folder)
         await _committed(place, *wanted)
     assert sorted(printed) == sorted(one.event_id for one in wanted)
+    return program.returncode
 
 
 async def _printed(program: asyncio.subprocess.Process, wanted: set[str], folder: Path) -> list[str]:

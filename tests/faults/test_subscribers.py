@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from schemas.testing import event
+from tests.contract.test_subscribe import InKafka
+from tests.services import Broker, create_topics
 from tests.subscribers import Place, receives_dedupes_and_starts_yesterday, snippet, wheel
 from tests.tools import npm_install, tool
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
+KILLS = int(os.environ.get("FAULTS_KILLS", "6"))
 KAFKAJS = "kafkajs@2.2.4"
 FRANZ_GO = "github.com/twmb/franz-go@v1.22.2"
 
@@ -42,7 +49,7 @@ async def test_python_in_an_empty_environment(place: Place, tmp_path: Path) -> N
     assert not names & {"pydantic", "aiohttp", "prometheus-client", "structlog", "orjson"}
     (tmp_path / "subscriber.py").write_text(place.fill_in(snippet("python", "In Python, with the kit")))
     env = {name: text for name, text in os.environ.items() if not name.startswith("PYTHON")}
-    await receives_dedupes_and_starts_yesterday(place, [python, "subscriber.py"], tmp_path, env)
+    assert await receives_dedupes_and_starts_yesterday(place, [python, "subscriber.py"], tmp_path, env) == 0
 
 
 async def test_node(place: Place, tmp_path: Path) -> None:
@@ -61,3 +68,38 @@ async def test_go(place: Place, tmp_path: Path) -> None:
             pytest.skip(f"SKIPPED: franz-go cannot be had: {done.stderr[-300:]}")
         assert done.returncode == 0, done.stderr
     await receives_dedupes_and_starts_yesterday(place, [str(tmp_path / "subscriber")], tmp_path)
+
+
+async def test_the_kit_lives_through_a_broker_that_is_killed(own_broker: Broker) -> None:
+    """Nothing is lost and, in one process, nothing comes twice, however often Kafka goes away under the loop."""
+    topic = InKafka(own_broker.bootstrap_servers, "killed")
+    await create_topics(own_broker.bootstrap_servers, killed=3)
+    worked: Counter[str] = Counter()
+
+    async def work() -> None:
+        async with topic.subscribe("team", max_batch=20) as results:
+            async for batch in results:
+                worked.update(one.record_id for one in batch)
+
+    subscriber = asyncio.create_task(work())
+    for kill in range(1, KILLS + 1):
+        await topic.publish(*(event(str(number)) for number in range((kill - 1) * 100, kill * 100)))
+        if kill % 2:  # with records to come, and with none
+            await _until(lambda wanted=kill * 100: len(worked) >= wanted or subscriber.done())
+        await asyncio.to_thread(own_broker.kill)
+        await asyncio.to_thread(own_broker.start)
+    await topic.publish(event("last"))
+    await _until(lambda: "last" in worked or subscriber.done())
+    await _until(lambda: len(worked) > KILLS * 100 or subscriber.done())
+    subscriber.cancel()
+    await asyncio.gather(subscriber, return_exceptions=True)
+    print(f"\n{KILLS} kills of the broker: {len(worked)} results, {worked.total() - len(worked)} of them twice")
+    assert len(worked) == KILLS * 100 + 1
+    assert worked.total() == len(worked)
+    assert await topic.lag("team") == 0
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(120):
+        while not reached():
+            await asyncio.sleep(0.05)

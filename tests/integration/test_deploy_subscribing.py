@@ -17,6 +17,9 @@ import pytest
 
 from ops.standalone import jars
 from schemas import topics
+from schemas.event import DialResult
+from schemas.subscribe import subscribe
+from schemas.testing import event
 from tests.services import create_topics
 from tests.subscribers import Place, receives_dedupes_and_starts_yesterday, result, snippet, wheel
 from tests.tools import tool
@@ -39,7 +42,29 @@ def with_kit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 async def test_python_with_the_kit(place: Place, tmp_path: Path, with_kit: dict[str, str]) -> None:
     code = place.fill_in(snippet("python", "In Python, with the kit"))
-    await receives_dedupes_and_starts_yesterday(place, [sys.executable, "-c", code], tmp_path, with_kit)
+    assert await receives_dedupes_and_starts_yesterday(place, [sys.executable, "-c", code], tmp_path, with_kit) == 0
+
+
+async def test_the_copier_lets_through_what_is_allowed_and_no_more(
+    place: Place, tmp_path: Path, with_kit: dict[str, str]
+) -> None:
+    masked = f"{place.topic}-masked"
+    await create_topics(place.servers, **{place.topic: topics.PARTITIONS, masked: topics.PARTITIONS})
+    whole = [event(n, name="Anoj Mohoo", mobile="0177****3990", conclusion="AP", script="I am Anoj") for n in "123"]
+    await place.publish(*whole)
+    code = place.fill_in(snippet("python", "Who may see names")).replace('"dial-results-masked"', f'"{masked}"')
+    code = code.replace("fields=FIELDS", f'fields=FIELDS, topic="{place.topic}"')
+    copier = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=tmp_path, env=with_kit)
+    try:
+        async with asyncio.timeout(60), subscribe(place.group + "-2", servers=place.servers, topic=masked) as results:
+            got: dict[str, DialResult] = {}
+            while len(got) < len(whole):
+                got |= {one.event_id: one for one in await anext(results)}
+    finally:
+        copier.terminate()
+        assert await copier.wait() == 0
+    assert got.keys() == {one.event_id for one in whole}
+    assert {bytes(one.result) for one in got.values()} == {b'{"conclusion":"AP"}'}
 
 
 async def test_the_documented_unit_test_runs(tmp_path: Path, with_kit: dict[str, str]) -> None:
