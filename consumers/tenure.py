@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from consumers.errors import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from schemas.backoff import Backoff
+
+log = structlog.get_logger()
+
+_PATIENCE_S = 25.0  # for one request: longer than the client's own, for dead letters 20 s
 
 
 class Tenure:
@@ -45,6 +59,24 @@ class Tenure:
         except TimeoutError:
             return
         raise Interrupted
+
+    async def insist(self, problem: str, action: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
+        """Repeat what Kafka does not take now.
+
+        Raises:
+            CommitFailedError, IllegalStateError: the group has moved on.
+            Interrupted: the tenure ended before it was done.
+        """
+        for failures in itertools.count(1):
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    return await action()
+            except (CommitFailedError, IllegalStateError):
+                raise
+            except (KafkaError, TimeoutError) as error:
+                log.warning(problem, error=type(error).__name__, failures=failures)
+                await self.pause(backoff.wait_s(failures))
+        return None
 
     def check(self, number: int) -> None:
         """Raise Interrupted if that tenure is over."""

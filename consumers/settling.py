@@ -1,0 +1,126 @@
+"""Writes a batch until it is settled: every event of it durable, or refused for good."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec.structs import replace
+
+from consumers.received import look_inside
+from consumers.rejects import Outcome
+from consumers.sink import EventsRejected, SinkUnavailable
+from schemas import topics
+from schemas.event import InvalidRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AsyncExitStack
+
+    from consumers.received import Received
+    from consumers.sink import Delivery, Sink
+    from consumers.writer import Parts
+    from schemas.backoff import Backoff
+
+log = structlog.get_logger()
+
+
+class Settling:
+    """The only one that calls the sink."""
+
+    def __init__(self, parts: Parts, backoff: Backoff) -> None:
+        self._parts = parts
+        self._backoff = backoff
+
+    async def connected(self, stack: AsyncExitStack) -> Sink:
+        """Connect to the destination, trying for ever while it is away."""
+        for failures in itertools.count(1):
+            try:
+                sink = await stack.enter_async_context(self._parts.connect())
+            except SinkUnavailable as away:
+                self._unavailable(away)
+                await asyncio.sleep(self._backoff.wait_s(failures, away.retry_after_s))
+            else:
+                self._available()
+                return sink
+        raise AssertionError
+
+    async def settle(self, sink: Sink, batch: Sequence[Received]) -> list[Outcome]:
+        """Write until every event is durable or rejected; say what became of each record, in order.
+
+        Raises:
+            Interrupted: the tenure ended first.
+            Exception: whatever a sink raises beside its contract.
+        """
+        deliveries = await self._handed_over([received.delivery for received in batch if received.delivery])
+        try:
+            reasons, attempts = await self._write(sink, deliveries) if deliveries else ({}, 1)
+        except InvalidRecord:  # rare: an event is decoded where it is used, and this one cannot be
+            readable = [look_inside(received) for received in batch]
+            if readable == batch:
+                raise
+            return await self.settle(sink, readable)
+        return [
+            Outcome(one, reasons.get(one.delivery.event.event_id) if one.delivery else one.reason, attempts)
+            for one in batch
+        ]
+
+    async def _handed_over(self, deliveries: list[Delivery]) -> list[Delivery]:
+        """Tell replayed ones how far their live partition is committed: what is still to come, the live one brings."""
+        originals = {one.original[0] for one in deliveries if one.original}
+        if not originals:
+            return deliveries
+        consumer, progress = self._parts.consumer, self._parts.progress
+        live = {
+            place
+            for place in consumer.assignment()
+            if place.topic == topics.DIAL_RESULTS and place.partition in originals
+        }
+        await self._parts.tenure.insist("offsets_unknown", lambda: progress.learn(consumer, live), self._backoff)
+        committed = {place.partition: progress.committed.get(place) for place in live}
+        return [
+            replace(one, live_committed=committed.get(one.original[0])) if one.original else one for one in deliveries
+        ]
+
+    async def _write(self, sink: Sink, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], int]:
+        for attempt in itertools.count(1):
+            try:
+                reasons = await self._attempt(sink, deliveries)
+            except SinkUnavailable as away:
+                self._unavailable(away)
+                await self._parts.tenure.pause(self._backoff.wait_s(attempt, away.retry_after_s))
+            else:
+                self._available()
+                return reasons, attempt
+        raise AssertionError
+
+    async def _attempt(self, sink: Sink, deliveries: Sequence[Delivery]) -> dict[str, str]:
+        """Call the sink once. Returns what it rejected."""
+        began = time.perf_counter()
+        try:
+            await sink.write(deliveries)
+        except EventsRejected as rejected:
+            if strangers := rejected.reasons.keys() - {one.event.event_id for one in deliveries}:
+                raise RuntimeError(f"the sink rejected {len(strangers)} events that it was not given") from rejected
+            return rejected.reasons
+        finally:
+            self._parts.metrics.write_seconds.observe(time.perf_counter() - began)
+        return {}
+
+    def _available(self) -> None:
+        status = self._parts.status
+        if not status.sink_available:
+            log.info("sink_available")
+        status.sink_available, status.sink_reason = True, ""
+        status.steps += 1
+        self._parts.metrics.sink_available.set(1)
+
+    def _unavailable(self, away: SinkUnavailable) -> None:
+        status = self._parts.status
+        if status.sink_available or status.sink_reason != away.reason:
+            log.warning("sink_unavailable", reason=away.reason, retry_after_s=away.retry_after_s)
+        status.sink_available, status.sink_reason = False, away.reason
+        self._parts.metrics.sink_available.set(0)
