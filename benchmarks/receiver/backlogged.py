@@ -16,6 +16,7 @@ from schemas.topics import DIAL_RESULTS
 from .backlog import clone, fill
 from .broker import count, running_broker
 from .load import body_of, server
+from .outages import DISTURBED
 from .plan import Plan, median_of, spread_of
 from .sections import figure_table, table
 from .steady import Steady, post
@@ -80,12 +81,20 @@ async def run_drain(plan: Plan) -> str:
             rounds[draining].append(done)
             speed = f", {done.drained_per_s:,.0f} callbacks/s published" if draining else ""
             print(f"round {number}, {'draining' if draining else 'no backlog'}: p99 {done.p99_ms:.2f} ms{speed}")
+    calm = [done.p99_ms for done in rounds[False]]
+    proves = max(calm) < DISTURBED * min(calm)
     calm_ms, drain_ms = (median_of(rounds[state], lambda done: done.p99_ms) for state in (False, True))
     speed = median_of(rounds[True], lambda done: done.drained_per_s)
     left = f"{backlog:,} waiting at the start, 1,700 bytes each; {RATE:,} requests/s come in meanwhile, open loop."
     figures = [
         Figure("callbacks published a second", ">= 25,000", speed, "", speed >= 25_000),
-        Figure("p99 while draining, against no backlog", "<= 2 x", drain_ms / calm_ms, "x", drain_ms <= 2 * calm_ms),
+        Figure(
+            "p99 while draining, against no backlog",
+            "<= 2 x",
+            drain_ms / calm_ms,
+            "x",
+            drain_ms <= 2 * calm_ms if proves else None,
+        ),
     ]
     return f"{left}\n\n{_table(rounds)}\n\n{figure_table(figures)}"
 

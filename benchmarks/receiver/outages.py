@@ -19,6 +19,7 @@ RATE = 1_000
 WARM_S = 2.0
 BREAK_TO_LOAD_S = 0.2  # the moment in which the publisher meets the broken broker is measured too
 FACTOR = 1.2
+DISTURBED = 2.0  # where the yardstick's own rounds lie this far apart, the machine was busy and nothing is proved
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,22 @@ async def run(plan: Plan) -> str:
             rounds.setdefault(state.name, []).append(done)
             print(f"round {number}, Kafka {state.name}: {_brief(done)}")
     up_ms = median_of(rounds["up"], _p99)
+    proves = max(map(_p99, rounds["up"])) < DISTURBED * min(map(_p99, rounds["up"]))
     figures = [
         Figure(
             f"p99, Kafka {name}, against up",
             f"<= {FACTOR:g} x",
             median_of(several, _p99) / up_ms,
             "x",
-            median_of(several, _p99) <= FACTOR * up_ms and not any(done.failed for done in several),
+            median_of(several, _p99) <= FACTOR * up_ms and not any(done.failed for done in several) if proves else None,
         )
         for name, several in rounds.items()
         if name != "up"
     ]
-    said = f"{RATE:,} requests/s, open loop, 1,700 bytes, 64 connections; Kafka breaks just before the load begins."
+    doubt = "" if proves else " **The machine was disturbed: the rounds with Kafka up differ too much to judge.**"
+    said = (
+        f"{RATE:,} requests/s, open loop, 1,700 bytes, 64 connections; Kafka breaks just before the load begins.{doubt}"
+    )
     return f"{said}\n\n{_table(rounds)}\n\n{figure_table(figures)}"
 
 

@@ -6,6 +6,7 @@ The same server, fast lane, waiting room and writer thread; a commit group is on
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sqlite3
@@ -62,7 +63,7 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         self._reception = Reception(LIMITS.commit_budget_s, LIMITS.waiting_bytes)
         self._store = SqliteStore(path)
-        self._writer = Writer(self._store, LIMITS.group_bytes, self._reception, lambda: None)
+        self._writer = Writer(self._store, LIMITS.group_bytes, self._reception, lambda: None, self._reception.soon)
         self._writer.start()
 
     def append_nowait(self, merchant: str, body: bytes, received_ms: int, done: Done) -> None:
@@ -90,6 +91,8 @@ async def serve(port: int, merchants: Path, database: Path) -> None:
     )
     server = Server(callbacks.receive_callback, on_error=callbacks.on_error, keepalive_s=75.0, fast=callbacks)
     await server.listen("127.0.0.1", port)
+    gc.freeze()  # as the receiver does
+    gc.set_threshold(100_000, 10, 10)
     await stop.wait()
     await server.stop()
     journal.close()
