@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -14,6 +15,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from ops.standalone.kafka import LocalKafka
 from schemas import topics
 from schemas.event import DialResult
 from schemas.mapping import mapped, newest_key
-from tests.crm import TOKEN, Crm, called, event
+from tests.crm import TOKEN, Crm, event
 from tests.integration.delivery import Kafka
 from tests.services import free_port
 
@@ -42,13 +45,14 @@ from consumers.sinks.crm import ledger
 from schemas import topics
 
 topics.DIAL_RESULTS = sys.argv[1]
-crm.BATCHING = Batching(max_events=int(sys.argv[2]), max_bytes=8_000_000, linger_s=0.02)
 ledger._GRACE_S = 0.5
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
+    path, size = line.split()
     pid = os.fork()
     if pid == 0:
-        log = os.open(line.strip(), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        crm.BATCHING = Batching(max_events=int(size), max_bytes=8_000_000, linger_s=0.02)
+        log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os._exit(consumers.main(["crm"]))
@@ -93,17 +97,17 @@ class Nursery:
     """Starts consumers."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self._process = process
+        assert process.stdin
+        assert process.stdout
+        self._ask, self._answer = process.stdin, process.stdout
         self._folder = folder
         self.members: list[Member] = []
 
-    async def start(self) -> Member:
+    async def start(self, batch_events: int = 40) -> Member:
         log = self._folder / f"consumer-{len(self.members)}.log"
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(f"{log}\n".encode())
-        self._process.stdin.flush()
-        member = Member(int(await asyncio.to_thread(self._process.stdout.readline)), log)
+        self._ask.write(f"{log} {batch_events}\n".encode())
+        self._ask.flush()
+        member = Member(int(await asyncio.to_thread(self._answer.readline)), log)
         self.members.append(member)
         return member
 
@@ -112,7 +116,7 @@ class Nursery:
 
 
 @contextmanager
-def nursery(folder: Path, kafka: str, max_events: int, **environment: str) -> Iterator[Nursery]:
+def nursery(folder: Path, kafka: str, **environment: str) -> Iterator[Nursery]:
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
         "CONSUMER_ADMIN_PORT": "0",
@@ -121,7 +125,7 @@ def nursery(folder: Path, kafka: str, max_events: int, **environment: str) -> It
         "CRM_LIMIT_CALLS": "100000",
         "CRM_PAUSE_S": "1",
     }
-    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS, str(max_events)]
+    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS]
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | settings | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -179,18 +183,19 @@ def recent_ms() -> int:
 
 
 def shuffled_results(contacts: int, calls: int, seed: int) -> list[DialResult]:
-    """Make results of so many contacts, each called so often, in no order; a third without a call time, some twice."""
-    chance, now_ms = random.Random(seed), recent_ms()
-    made: list[DialResult] = []
-    for contact in range(contacts):
-        for minute in range(calls):
-            if chance.random() < 0.67:
-                made.append(called(f"{contact}", minute, number=minute, received_ms=now_ms))
-            else:
-                made.append(event(f"{contact}", number=minute, received_ms=now_ms - chance.randrange(10_000)))
-    made += chance.sample(made, len(made) // 10)
-    chance.shuffle(made)
-    return made
+    """Make results of so many contacts, each called every minute: a third without a call time, a tenth twice.
+
+    They come roughly in order of time, but no contact's own are in order: each is up to four calls late.
+    """
+    chance, last_ms = random.Random(seed), recent_ms()
+    made: list[tuple[float, DialResult]] = []
+    for contact, call in itertools.product(range(contacts), range(calls)):
+        at_ms = last_ms - 60_000 * (calls - call)
+        when = datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat()
+        timed = {"callTime": when} if chance.random() < 0.67 else {}
+        result = event(f"{contact}", number=call, received_ms=at_ms, **timed)
+        made += [(call + chance.uniform(0, 4), result) for _ in range(1 + (chance.random() < 0.1))]
+    return [result for _, result in sorted(made, key=itemgetter(0))]
 
 
 def newest(events: Sequence[DialResult]) -> dict[str, str]:
@@ -237,6 +242,18 @@ async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         await asyncio.sleep(0.01)
+
+
+async def until_pending(dsn: str, event_ids: Sequence[str]) -> None:
+    """Wait until a call with one of these is begun."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            query = "SELECT count(*) FROM ops.crm_ledger WHERE state = 'pending' AND event_id = ANY($1::uuid[])"
+            while not await connection.fetchval(query, event_ids):
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
 
 
 async def until_done(kafka: Kafka) -> None:
