@@ -89,7 +89,13 @@ async def serve(port: int, merchants: Path, database: Path) -> None:
         BodyLimits(1_000_000, 5.0),
         2_000,
     )
-    server = Server(callbacks.receive_callback, on_error=callbacks.on_error, keepalive_s=75.0, fast=callbacks)
+    server = Server(
+        callbacks.receive_callback,
+        on_error=callbacks.on_error,
+        keepalive_s=75.0,
+        strangers_cap=2_000,
+        fast=callbacks,
+    )
     await server.listen("127.0.0.1", port)
     gc.freeze()  # as the receiver does
     gc.set_threshold(100_000, 10, 10)
