@@ -57,7 +57,7 @@ async def run(plan: Plan) -> str:
             done = await asyncio.to_thread(_round, plan, point, broker.servers)
             rounds.setdefault(point, []).append(done)
             print(f"round {number}, {point.axis} {point.value}: {done.rps:,.0f}/s, p99 {done.p99_ms:.1f} ms")
-    plot(rounds, DOCS / PLOT)
+    plot(rounds, (DOCS if plan.writes else plan.folder) / PLOT)
     said = (
         "Closed loop (wrk). Where nothing else is said: 2 KB, 64 connections, no backlog, one process, acknowledging\n"
         "without Kafka. The rows of the workers publish meanwhile and have every core, which wrk and the broker share."

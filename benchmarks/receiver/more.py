@@ -50,7 +50,9 @@ def main() -> None:
     part = PARTS[options.part]
     os.sched_setaffinity(0, LOAD_CPUS)  # inherited by the broker; each server is moved to its own core
     with tempfile.TemporaryDirectory(prefix="dial-results-bench-") as folder:
-        plan = Plan(Path(folder), options.rounds or part.rounds, options.seconds or part.seconds, options.backlog)
+        plan = Plan(
+            Path(folder), options.rounds or part.rounds, options.seconds or part.seconds, options.backlog, options.write
+        )
         text = asyncio.run(_run(part, plan))
     text = f"{text}\n\n{_conditions(plan)}"
     print(f"\n{text}")

@@ -19,6 +19,8 @@ class Plan:
     rounds: int
     seconds: float
     backlog: int | None = None
+    writes: bool = False
+    """Whether pictures go into docs/."""
     _folders: int = 0
 
     def new_folder(self) -> Path:
