@@ -128,6 +128,7 @@ class Connection(RequestHandler):
         self._socket = None
         self._connections.closed(self)
         super().connection_lost(exc)
+        self._lane = None  # it holds us: freed now, and not by a collector that comes seldom
 
     def prove(self) -> None:
         """Note that it brought a callback with a good token."""
@@ -171,6 +172,8 @@ class Connection(RequestHandler):
         answer = BAD_REQUEST if status == BAD_REQUEST.status else BUG
         if answer is BUG and exc is not None:
             log.error("request_failed", **where(exc))
+        if exc is not None:
+            exc.__traceback__ = None  # its frames hold all that was read, and are held by it
         self._on_error(answer)
         if request.writer.output_size > 0:
             raise ConnectionResetError("an answer was begun already")

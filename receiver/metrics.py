@@ -82,7 +82,8 @@ class Metrics(Collector):
     def _server(self) -> Iterable[Metric]:
         yield _gauge(names.CONNECTIONS, self._connections.count)
         yield _counter(names.CROWDED_OUT, self._connections.crowded_out)
-        yield _gauge(names.STALL_SECONDS, self._stalls.largest_s)
+        yield _gauge(names.STALL_SECONDS, self._stalls.late_s.value)
+        yield _gauge(names.STALL_BUSY_SECONDS, self._stalls.busy_s.value)
         tls = self._tls  # without TLS there is no value: an alarm on a near end stays quiet
         yield GaugeMetricFamily(names.TLS_FILES_OK, "", value=None if tls is None else float(tls.files_ok))
         yield GaugeMetricFamily(names.TLS_EXPIRES, "", value=None if tls is None else tls.expires_s)

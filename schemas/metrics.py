@@ -22,6 +22,7 @@ ACKNOWLEDGE_SECONDS = "dial_results_receiver_acknowledge_seconds"  # histogram: 
 CONNECTIONS = "dial_results_receiver_open_connections"  # at the callbacks' port
 CROWDED_OUT = "dial_results_receiver_connections_crowded_out"  # closed for newer ones before they brought a callback
 STALL_SECONDS = "dial_results_receiver_largest_stall_seconds"  # of the event loop, within the last 15 to 30 s
+STALL_BUSY_SECONDS = "dial_results_receiver_largest_busy_stall_seconds"  # the same, only what it computed itself
 WORKERS_RUNNING = (
     "dial_results_supervisor_workers_running"  # of `--workers`; with several all others have a label worker
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import time
 from pathlib import Path
@@ -139,6 +140,23 @@ async def test_who_does_not_take_his_answers_is_cut_off(
         assert (await one.post()).status == 200
 
 
+async def test_a_closed_connection_is_freed_without_the_collector(tmp_path: Path, fast_lane: bool) -> None:
+    def held() -> int:
+        return sum(isinstance(thing, connection_module.Connection) for thing in gc.get_objects())
+
+    async with running(tmp_path, fast_lane=fast_lane) as one:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                async with connected(one) as client:
+                    assert (await client.ask(kept())).status == 200
+                assert b" 400 " in await one.raw(b"POST / HTTP/1.1\r\nX: " + b"x" * 100_000)
+            await until(lambda: one.receiver._server.open.count == 0 and held() == 0)
+        finally:
+            gc.enable()
+
+
 def test_connections_leave_files_for_the_journal(tmp_path: Path) -> None:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert _strangers_cap(settings(tmp_path, strangers_cap=10**9)) == files // 2
@@ -149,7 +167,18 @@ async def test_a_stall_of_the_loop_is_seen() -> None:
     stalls = Stalls()
     task = asyncio.create_task(stalls.watch())
     await asyncio.sleep(0.03)
-    time.sleep(0.1)  # noqa: ASYNC251  # the stall
+    time.sleep(0.1)  # noqa: ASYNC251  # the stall: waiting
+    await asyncio.sleep(0.02)
+    assert 0.08 <= stalls.late_s.value < 5
+    assert stalls.busy_s.value < 0.05
+    ends = time.thread_time() + 0.1
+    while time.thread_time() < ends:  # the stall: computing
+        pass
     await asyncio.sleep(0.02)
     task.cancel()
-    assert 0.09 <= stalls.largest_s < 5
+    assert 0.08 <= stalls.busy_s.value < 0.2
+    for largest in (stalls.late_s, stalls.busy_s):
+        largest.next_slot()
+        assert largest.value > 0.08
+        largest.next_slot()
+        assert largest.value == 0
