@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers import broker as kafka_clients
-from consumers.errors import TooManyRejects, TopicsUnfit
+from consumers.errors import StandsStill, TooManyRejects, TopicsUnfit
 from consumers.sink import SinkUnavailable
 from schemas import metrics as names
 from schemas import topics, wire
@@ -262,6 +262,21 @@ async def test_a_bug_in_the_sink_ends_the_process_without_a_commit(kafka: Kafka,
         with pytest.raises(KeyError, match="a bug"):
             await asyncio.wait_for(asyncio.shield(one.task), 30)
     assert await kafka.committed("memory") == {}
+
+
+async def test_a_write_that_never_ends_ends_the_process_and_held_rejects_do_not(kafka: Kafka, memory: Memory) -> None:
+    memory.bad = lambda _: True
+    async with running(kafka, memory, watchdog_s=2, reject_hold_s=60, stop_grace_s=0.2) as one:
+        await kafka.publish([event(1)])
+        await until(lambda: memory.calls == 1 and one.status.live_lag == 1 and one.status.waiting == 0, watched=one)
+        with pytest.raises(TimeoutError):  # there is lag, and nothing to do
+            await until(one.task.done, 4)
+        memory.gate.clear()
+        await kafka.publish([event(2)])
+        with pytest.raises(StandsStill, match="nothing moved for 2 s") as stopped:
+            await asyncio.wait_for(asyncio.shield(one.task), 20)
+    assert stopped.value.exit_code == 75
+    assert sum((await kafka.committed("memory")).values()) == 0
 
 
 async def test_two_members_share_and_one_takes_over_from_the_other(kafka: Kafka, memory: Memory) -> None:
