@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,7 +23,17 @@ from consumers.sinks import storage
 from consumers.sinks.storage.migrate import migrate
 from ops.standalone.postgres import LocalPostgres
 from schemas.event import DialResult
-from tests.integration.delivery import Kafka, Memory, Running, event, own_topics, running, until, until_committed
+from tests.integration.delivery import (
+    PARTITIONS,
+    Kafka,
+    Memory,
+    Running,
+    event,
+    own_topics,
+    running,
+    until,
+    until_committed,
+)
 from tests.services import free_port
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
@@ -34,6 +44,7 @@ DOWN_S = float(os.environ.get("FAULTS_DOWN_S", "60"))
 CHANGE_S = 5.0
 STEADY_S = 15.0
 RATE = 400
+LIMIT_S = 120.0  # for what takes a moment, on a machine that has other things to do
 
 
 def report(text: str) -> None:
@@ -75,7 +86,7 @@ async def leave(member: Running, *, orderly: bool) -> None:
     else:
         member.task.cancel()
     with suppress(asyncio.CancelledError):
-        await asyncio.wait_for(member.task, 15)
+        await asyncio.wait_for(member.task, LIMIT_S)
 
 
 async def storm(kafka: Kafka, sink: Narrow) -> int:
@@ -104,7 +115,7 @@ async def test_members_that_join_and_leave_every_five_seconds(broker: Any, monke
         stormy = (len(sink.effects) - before) / (time.monotonic() - began)
         backlog.cancel()
         await asyncio.wait([backlog])
-        await until_committed(kafka)
+        await until_committed(kafka, limit_s=LIMIT_S)
     effects = Counter(sink.effects)
     lost, double = len(set(published) - effects.keys()), sum(count > 1 for count in effects.values())
     again = len(sink.deliveries) - len(published)
@@ -117,6 +128,39 @@ async def test_members_that_join_and_leave_every_five_seconds(broker: Any, monke
     assert sink.cut_short
     assert (lost, double) == (0, 0)
     assert stormy >= 0.3 * steady
+
+
+class Slow(Memory):
+    """A destination that takes 200 events a second of each writer, and any number of writers."""
+
+    async def write(self, deliveries: Sequence[Delivery]) -> None:
+        await asyncio.sleep(len(deliveries) / 200)
+        await super().write(deliveries)
+
+
+async def speed(sink: Memory, seconds: float) -> float:
+    before, began = len(sink.effects), time.monotonic()
+    await asyncio.sleep(seconds)
+    return (len(sink.effects) - before) / (time.monotonic() - began)
+
+
+def is_shared(members: Sequence[Running]) -> bool:
+    """Tell whether every partition has one owner, and every member some."""
+    shares = [len(one.consumer._fetcher._consumer.assignment()) for one in members]  # type: ignore[union-attr]
+    return all(shares) and sum(shares) == 2 * PARTITIONS
+
+
+async def test_more_members_are_more_speed(broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, speeds, all_members = Slow(), list[float](), list[Running]()
+    async with own_topics(broker.bootstrap_servers, monkeypatch) as kafka, AsyncExitStack() as members:
+        await kafka.publish(event(number) for number in range(15_000))
+        for _ in range(PARTITIONS):
+            all_members.append(await members.enter_async_context(running(kafka, sink, max_events=20)))
+            await until(lambda: all(one.status.joined for one in all_members) and is_shared(all_members), 60)
+            speeds.append(await speed(sink, STEADY_S / 3))
+    report(f"1, 2 and 3 members on {PARTITIONS} partitions: {', '.join(f'{speed:,.0f}/s' for speed in speeds)}")
+    assert speeds[1] > 1.6 * speeds[0]
+    assert speeds[2] > 2.2 * speeds[0]
 
 
 class Server:

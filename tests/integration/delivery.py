@@ -223,10 +223,12 @@ async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S, watched:
             await asyncio.sleep(0.02)
 
 
-async def until_committed(kafka: Kafka, consumer: str = "memory", topic: str | None = None) -> None:
+async def until_committed(
+    kafka: Kafka, consumer: str = "memory", topic: str | None = None, limit_s: float = LIMIT_S
+) -> None:
     """Wait until the group has committed everything that stands in the topic."""
     ends = await kafka.ends(topic)
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(limit_s):
         while not ends.items() <= (await kafka.committed(consumer)).items():
             await asyncio.sleep(0.1)
 
