@@ -1,7 +1,8 @@
-"""`python -m consumers SINK [--check]` runs one consumer, `--list` names the sinks. Settings come from the environment.
+"""`python -m consumers SINK [--check | --dry-run]` runs one consumer, `--list` names the sinks.
 
-SIGTERM and SIGINT stop it cleanly. Exit codes: 0 stopped, or the check held; 1 a bug, or the check failed; 2 an
-argument, a setting or a file is wrong; 75 start it again; 78 stopped on purpose: a human looks first.
+Settings come from the environment. SIGTERM and SIGINT stop it cleanly. Exit codes: 0 stopped, or the check held; 1 a
+bug, or the check failed; 2 an argument, a setting or a file is wrong; 75 start it again; 78 stopped on purpose: a human
+looks first.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pydantic import ValidationError
 
 from consumers import broker
 from consumers.consumer import Consumer, Destination
+from consumers.dry_run import dry_run
 from consumers.errors import ConsumerStops, TopicsUnfit
 from consumers.finding import FoundSink, UnfitSink, find, names
 from consumers.health import Health, serving
@@ -37,6 +39,9 @@ from schemas.quiet import quieten, report_stray, report_uncaught
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from consumers.dry_run import Preview
 
 log = structlog.get_logger()
 
@@ -55,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = ConsumerSettings()
         kafka_options = KafkaSettings().client_options()
-        destination = _destination(find(asked.sink), settings)
+        sink = find(asked.sink)
+        destination, preview = _destination(sink, settings), _preview(sink, settings) if asked.dry_run else None
     except ValidationError as error:
         return _usage(_sentences(error, asked.sink))
     except (UnfitSink, MerchantsFileError) as error:
@@ -66,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quieten()
     sys.excepthook = report_uncaught
     collect_seldom()
-    work = _check(destination, kafka_options) if asked.check else _run(destination, settings, kafka_options)
+    if preview:
+        work = _dry_run(preview, destination, kafka_options)
+    else:
+        work = _check(destination, kafka_options) if asked.check else _run(destination, settings, kafka_options)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(work)
         _leave_within(_LEAVE_S, code)
@@ -84,6 +93,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m consumers", description="Run one consumer of dial-results.")
     parser.add_argument("sink", nargs="?", metavar="SINK", help=f"one of: {', '.join(names())}")
     parser.add_argument("--check", action="store_true", help="look at settings, topics and destination, then end")
+    parser.add_argument("--dry-run", action="store_true", help="print, masked, what would be sent; commit nothing")
     parser.add_argument("--list", action="store_true", help="name the sinks, then end")
     asked = parser.parse_args(arguments)
     if not asked.list and asked.sink is None:
@@ -95,6 +105,13 @@ def _destination(sink: FoundSink, settings: ConsumerSettings) -> Destination:
     sink_settings = sink.settings()
     merchants = load_merchants(settings.merchants_file) if settings.merchants_file else {}
     return Destination(sink.name, lambda: sink.connect(sink_settings, merchants), sink.batching, _version())
+
+
+def _preview(sink: FoundSink, settings: ConsumerSettings) -> AbstractAsyncContextManager[Preview]:
+    if sink.preview is None:
+        raise UnfitSink(f"{sink.name} has no dry run")
+    merchants = load_merchants(settings.merchants_file) if settings.merchants_file else {}
+    return sink.preview(sink.settings(), merchants)
 
 
 def _version() -> str:
@@ -147,6 +164,18 @@ async def _check(destination: Destination, kafka_options: Mapping[str, Any]) -> 
     except SinkUnavailable as error:
         return _failed(f"the destination is away: {error.reason}")
     print(f"{destination.name}: settings, topics and destination are fine")  # noqa: T201  # what was asked for
+    return 0
+
+
+async def _dry_run(
+    preview: AbstractAsyncContextManager[Preview], destination: Destination, kafka_options: Mapping[str, Any]
+) -> int:
+    try:
+        await dry_run(preview, kafka_options, destination.name, destination.batching.max_events)
+    except (KafkaError, TimeoutError) as error:
+        return _failed(f"Kafka is not reached: {type(error).__name__}")
+    except SinkUnavailable as error:
+        return _failed(f"the destination is away: {error.reason}")
     return 0
 
 

@@ -39,7 +39,7 @@ async def check_topics(kafka_options: Mapping[str, Any], consumer: str) -> None:
         KafkaError, TimeoutError: Kafka cannot be asked.
     """
     wanted = (topics.DIAL_RESULTS, topics.replay(consumer), topics.dead_letter(consumer))
-    found = await _partitions(kafka_options)
+    found = await partitions(kafka_options)
     if missing := [topic for topic in wanted if topic not in found]:
         raise TopicsUnfit(f"topics are missing: {', '.join(missing)}; `dial-results topics apply` makes them")
     live, replay = found[wanted[0]], found[wanted[1]]
@@ -50,7 +50,8 @@ async def check_topics(kafka_options: Mapping[str, Any], consumer: str) -> None:
         )
 
 
-async def _partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
+async def partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
+    """Return every topic with its number of partitions. Raises KafkaError, TimeoutError."""
     admin = AIOKafkaAdminClient(**kafka_options, request_timeout_ms=int(REQUEST_S * 1_000))
     async with asyncio.timeout(REQUEST_S), started(admin, REQUEST_S, _STOP_S):
         # All topics: asking for one by name would create it on a broker that creates topics by itself.

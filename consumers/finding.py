@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import BaseSettings
 
+    from consumers.dry_run import Preview
     from schemas.merchants import Merchant
 
 
@@ -32,6 +33,8 @@ class FoundSink:
     connect: Callable[[Any, Mapping[str, Merchant]], AbstractAsyncContextManager[Sink]]
     event_ids: Callable[[Any], Awaitable[list[str]]]
     batching: Batching
+    preview: Callable[[Any, Mapping[str, Merchant]], AbstractAsyncContextManager[Preview]] | None = None
+    """For `--dry-run`; None where the sink has none."""
 
 
 def names() -> list[str]:
@@ -49,9 +52,8 @@ def find(name: str) -> FoundSink:
         raise UnfitSink(f"there is no sink {name!r}; there are: {', '.join(names())}")
     try:
         module = importlib.import_module(f"{sinks.__name__}.{name}")
-        return FoundSink(
-            name, module.Settings, module.connect, module.event_ids, getattr(module, "BATCHING", Batching())
-        )
+        batching, preview = getattr(module, "BATCHING", Batching()), getattr(module, "preview", None)
+        return FoundSink(name, module.Settings, module.connect, module.event_ids, batching, preview)
     except ModuleNotFoundError as error:
         raise UnfitSink(f"{name} needs {error.name}: pip install 'dial-results[{name}]'") from error
     except AttributeError as error:

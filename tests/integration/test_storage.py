@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +18,7 @@ from consumers.sink import Delivery, EventsRejected, SinkUnavailable
 from consumers.sinks.storage import Settings, StorageSink, connect, event_ids
 from consumers.sinks.storage.database import Database
 from consumers.sinks.storage.migrate import MIGRATIONS, migrate
-from consumers.sinks.storage.rows import COLUMNS, Rows
+from consumers.sinks.storage.rows import COLUMNS, Row, Rows
 from consumers.sinks.storage.schema import HEAD, schema_is_current
 from ops.storage import storage as command
 from schemas.blu import BluRecord
@@ -249,6 +250,37 @@ async def test_what_a_frozen_writer_began_keeps_nobody_waiting_for_ever(settings
             except SinkUnavailable:
                 continue
     assert await event_ids(settings) == [event().event_id]
+    frozen.drop()
+
+
+async def test_what_a_writer_that_froze_in_the_middle_of_a_copy_holds_keeps_nobody_waiting_for_ever(
+    settings: Settings,
+) -> None:
+    impatient = Settings(dsn=settings.dsn, write_timeout_s=1.0)
+    frozen = Database(Settings(dsn=settings.dsn, write_timeout_s=60.0))
+    connection = await frozen.connected()
+    sent = asyncio.Event()
+
+    async def rows() -> AsyncIterator[Row]:
+        for number in range(7, 2_007):  # the server puts them into the index a thousand at a time
+            yield Rows({}).row(event(str(number)))
+        yield Rows({}).row(event("big", text="x" * 600_000))  # asyncpg sends half a megabyte at a time
+        sent.set()
+        await asyncio.Event().wait()
+
+    writing = asyncio.create_task(connection.copy_records_to_table("dial_result", records=rows(), columns=COLUMNS))
+    await sent.wait()
+    async with connect(impatient, {}) as sink, asyncio.timeout(10):
+        while True:
+            try:
+                await sink.write(deliveries(event()))
+                break
+            except SinkUnavailable:
+                continue
+    assert await event_ids(settings) == [event().event_id]
+    writing.cancel()
+    with suppress(asyncio.CancelledError, asyncpg.PostgresError, OSError):
+        await writing
     frozen.drop()
 
 

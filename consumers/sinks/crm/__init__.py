@@ -5,6 +5,7 @@ from __future__ import annotations
 from consumers.sink import Batching
 
 from .effects import event_ids
+from .preview import preview
 from .settings import Settings
 from .sink import CrmSink, connect
 
@@ -12,4 +13,4 @@ from .sink import CrmSink, connect
 # batches a second, far below HubSpot's limit. 1,000 events are ten calls, which fit any limit's window.
 BATCHING = Batching(max_events=1_000, max_bytes=8_000_000, linger_s=0.25)
 
-__all__ = ["BATCHING", "CrmSink", "Settings", "connect", "event_ids"]
+__all__ = ["BATCHING", "CrmSink", "Settings", "connect", "event_ids", "preview"]

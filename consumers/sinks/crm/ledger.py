@@ -136,6 +136,11 @@ class Ledger:
             await connection.execute(_LOCK, keys)
             yield Held(connection, self._destination)
 
+    async def look(self, event_ids: Collection[str], contacts: Collection[str]) -> Known:
+        """Read without locking anything, for a look: it may be out of date on return."""
+        async with self._pool.acquire(timeout=_CONNECT_S) as connection, connection.transaction(readonly=True):
+            return await Held(connection, self._destination).known(event_ids, contacts)
+
     async def intend(self, items: Collection[Item]) -> None:
         """Note, durably and before the call, that these are about to be sent; only under their lock."""
         if items:

@@ -26,6 +26,15 @@ _CREATE_STAGING = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} (LIKE {TABLE}) ON 
 _MISSING = f"SELECT id::text FROM unnest($1::uuid[]) id WHERE (SELECT true FROM {TABLE} WHERE event_id = id) IS NULL"  # noqa: S608
 _MERGE = f"INSERT INTO {TABLE} SELECT * FROM {STAGING} ON CONFLICT (event_id) DO NOTHING"  # noqa: S608  # constants
 
+_APPLICATION = "dial-results storage"
+# A COPY that waits for its client heeds no timeout of the server: a process that froze in the middle of one would keep
+# all who write the same rows waiting, for as long as it is frozen. No sound one takes longer than the write timeout.
+_END_FROZEN = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = $1 AND pid <> pg_backend_pid()
+      AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - make_interval(secs => $2)
+"""
+
 
 class Database:
     """Writes rows in one of two ways; both are one transaction, and durable on return."""
@@ -89,7 +98,7 @@ class Database:
                     self._settings.dsn.get_secret_value(),
                     timeout=timeout_s,
                     command_timeout=self._settings.write_timeout_s,
-                    server_settings={"application_name": "dial-results storage"},
+                    server_settings={"application_name": _APPLICATION},
                 )
                 await self._prepare(connection)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -110,6 +119,7 @@ class Database:
         # Whatever the server's default: returning from a write is the permission to commit.
         if await connection.fetchval("SHOW synchronous_commit") == "off":
             await connection.execute("SET synchronous_commit = on")
+        await connection.execute(_END_FROZEN, _APPLICATION, self._settings.write_timeout_s)
         # The server ends what a frozen process began: its rows would keep all other writers waiting.
         limit_ms = int(self._settings.write_timeout_s * 1_000)
         await connection.execute(
