@@ -33,13 +33,14 @@ from consumers.sinks import storage
 from schemas import topics
 
 topics.DIAL_RESULTS = sys.argv[1]
-storage.BATCHING = Batching(max_events=int(sys.argv[2]), max_bytes=8_000_000)
-broker.MAX_POLL_S = float(sys.argv[3])
+broker.MAX_POLL_S = float(sys.argv[2])
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
+    path, size = line.split()
     pid = os.fork()
     if pid == 0:
-        log = os.open(line.strip(), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        storage.BATCHING = Batching(max_events=int(size), max_bytes=8_000_000)
+        log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os._exit(consumers.main(["storage"]))
@@ -49,7 +50,7 @@ for line in sys.stdin:
 
 @contextmanager
 def nursery(
-    folder: Path, kafka: Kafka, dsn: str, *, max_events: int = 200, max_poll_s: float = 300, write_timeout_s: float = 30
+    folder: Path, kafka: Kafka, dsn: str, *, max_poll_s: float = 300, write_timeout_s: float = 30
 ) -> Iterator[Nursery]:
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
@@ -58,7 +59,7 @@ def nursery(
         "STORAGE_DSN": dsn,
         "STORAGE_WRITE_TIMEOUT_S": str(write_timeout_s),
     }
-    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS, str(max_events), str(max_poll_s)]
+    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS, str(max_poll_s)]
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

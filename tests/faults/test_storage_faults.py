@@ -68,7 +68,7 @@ def results(first: int, count: int, chance: random.Random) -> list[DialResult]:
 async def test_kill_9_at_random_points_leaves_each_result_once(kafka: Kafka, dsn: str, tmp_path: Path) -> None:
     chance, events = random.Random(1), []
     with nursery(tmp_path, kafka, dsn) as consumers:
-        member = await consumers.start()
+        member = await consumers.start(200)
         for kill in range(KILLS):
             some = results(kill * 2_000, 2_000, chance)
             some += chance.sample(events, min(len(events), 200))
@@ -78,7 +78,7 @@ async def test_kill_9_at_random_points_leaves_each_result_once(kafka: Kafka, dsn
             await asyncio.sleep(chance.uniform(0.0, 0.4))
             member.send(signal.SIGKILL)
             await member.ended()
-            member = await consumers.start()
+            member = await consumers.start(200)
         await until_done(kafka)
     outcome = await Outcome.of(dsn, events)
     report(f"{KILLS} x kill -9 of the storage consumer: {len(events)} records, {outcome}")
@@ -88,9 +88,9 @@ async def test_kill_9_at_random_points_leaves_each_result_once(kafka: Kafka, dsn
 
 async def test_frozen_processes_leave_no_second_row_and_hold_nobody_up(kafka: Kafka, dsn: str, tmp_path: Path) -> None:
     chance, events = random.Random(2), []
-    with nursery(tmp_path, kafka, dsn, max_events=5_000, write_timeout_s=2) as consumers:
+    with nursery(tmp_path, kafka, dsn, write_timeout_s=2) as consumers:
         for zombie in range(ZOMBIES):
-            frozen = await consumers.start()
+            frozen = await consumers.start(5_000)
             await frozen.assigned()
             some = results(zombie * 6_000, 6_000, chance)
             events += some
@@ -98,7 +98,7 @@ async def test_frozen_processes_leave_no_second_row_and_hold_nobody_up(kafka: Ka
             await asyncio.sleep(chance.uniform(0.1, 0.8))
             frozen.send(signal.SIGSTOP)
             await publishing
-            other = await consumers.start()
+            other = await consumers.start(5_000)
             await until_done(kafka)
             frozen.send(signal.SIGCONT)
             await asyncio.sleep(0.5)  # it goes on with what it was about to do
@@ -117,7 +117,7 @@ async def test_a_connection_that_is_cut_at_commit_has_one_effect(kafka: Kafka, d
     cutter = Cutter(dsn)
     async with cutter.listening(dsn) as through:
         with nursery(tmp_path, kafka, through) as consumers:
-            await consumers.start()
+            await consumers.start(200)
             for cut in range(CUTS):
                 cutter.planned = [chance.choice(("before", "after"))]
                 some = results(cut * 300, 300, chance)
@@ -142,7 +142,7 @@ async def test_a_database_that_is_stopped_for_long_costs_no_rebalance(kafka: Kaf
     try:
         await migrate(server.dsn)
         with nursery(tmp_path, kafka, server.dsn, max_poll_s=5) as consumers:
-            member = await consumers.start()
+            member = await consumers.start(200)
             events = results(0, 1_000, chance)
             await kafka.publish(events)
             await until_done(kafka)

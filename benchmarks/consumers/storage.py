@@ -1,0 +1,157 @@
+"""The storage consumer beside a plain COPY of the same rows by asyncpg, in alternating rounds on the same table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import median
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from consumers.sinks.storage.rows import COLUMNS, Row, Rows
+from schemas import topics
+
+from . import backlog, machine
+from .figure import Figure
+from .freshness import freshness
+from .one_process import Run, run_to_end
+
+ROUNDS = 3
+EVENTS = 200_000
+BATCH = 5_000
+SMALL, LARGE = 1_000_000, 5_000_000
+_YARDSTICK_FROM = 10**8  # numbers of results that are not in Kafka
+
+# Copies of what is there under other ids: realistic rows, made by the server alone.
+_GROW = """
+INSERT INTO dial_result
+    SELECT gen_random_uuid(), merchant, task_id || copy, record_id || copy, received_at, source, name,
+           mobile, conclusion, called_at, ext_vars, call_vars, record
+    FROM (SELECT * FROM dial_result LIMIT $1) AS few, generate_series(1, $2) AS copy
+"""
+
+
+@dataclass
+class Bench:
+    """One broker, one database, and how far both are."""
+
+    kafka: str
+    dsn: str
+    database: asyncpg.Connection
+    events: int
+    published: int = 0
+    runs: list[Run] = field(default_factory=list)
+
+    async def fresh(self) -> float:
+        """Publish new results, then let a consumer take them; return events/s."""
+        await backlog.fill(self.kafka, backlog.results(self.events, first=self.published))
+        self.published += self.events
+        return await self.consume(self.events)
+
+    async def consume(self, events: int) -> float:
+        run = await run_to_end("storage", self.kafka, events, {"STORAGE_DSN": self.dsn})
+        self.runs.append(run)
+        assert await self.rows() >= self.published
+        return run.per_second
+
+    async def yardstick(self, number: int) -> float:
+        """COPY ready rows of as many other results, by asyncpg as it comes; return rows/s."""
+        source, seconds = backlog.results(self.events, first=_YARDSTICK_FROM + number * self.events), 0.0
+        rows = Rows({})
+        while some := [_plain(rows.row(one)) for one in islice(source, BATCH)]:
+            began = time.perf_counter()
+            await self.database.copy_records_to_table("dial_result", records=some, columns=COLUMNS)
+            seconds += time.perf_counter() - began
+        return self.events / seconds
+
+    async def repeats(self) -> float:
+        """Let a consumer take everything again, from the beginning."""
+        await _rewind(self.kafka)
+        return await self.consume(self.published)
+
+    async def grow(self, rows: int) -> None:
+        """Let the table have at least so many rows."""
+        missing = rows - await self.rows()
+        if missing > 0:
+            some = min(missing, 100_000)
+            await self.database.execute(_GROW, some, -(-missing // some), timeout=900)
+        await self.database.execute("CHECKPOINT")
+
+    async def rows(self) -> int:
+        return int(await self.database.fetchval("SELECT count(*) FROM dial_result"))
+
+
+async def measure(scale: float) -> list[Figure]:
+    """Measure everything that issue C asks of storage; about three minutes at scale 1."""
+    async with machine.kafka("storage") as kafka, machine.postgres() as dsn:
+        database = await asyncpg.connect(dsn)
+        try:
+            bench = Bench(kafka, dsn, database, int(EVENTS * scale))
+            rounds = [(await bench.fresh(), await bench.yardstick(number)) for number in range(ROUNDS)]
+            repeats = await bench.repeats()
+            sizes = [(await _at(bench, int(size * scale))) for size in (SMALL, LARGE)]
+            seen = await freshness(kafka, dsn, database, seconds=20 * scale)
+        finally:
+            await database.close()
+    return _figures(bench, rounds, repeats, sizes, seen)
+
+
+async def _at(bench: Bench, rows: int) -> tuple[int, float]:
+    await bench.grow(rows)
+    return await bench.rows(), await bench.fresh()
+
+
+def _figures(
+    bench: Bench,
+    rounds: Sequence[tuple[float, float]],
+    repeats: float,
+    sizes: Sequence[tuple[int, float]],
+    seen: Sequence[float],
+) -> list[Figure]:
+    ours, plain = (median(column) for column in zip(*rounds, strict=True))
+    low, high = min(one for one, _ in rounds), max(one for one, _ in rounds)
+    each = f"medians of {ROUNDS} rounds of {bench.events:,} events, in turns"
+    (small, before), (large, after) = sizes
+    p99_ms, peak_mb = sorted(seen)[int(len(seen) * 0.99)] * 1_000, max(run.rss_mb for run in bench.runs)
+    cpu_us = median(run.cpu_s / run.events for run in bench.runs[:ROUNDS]) * 1e6
+    return [
+        Figure("Kafka to commit", ">= 35,000", ours, "events/s", ours >= 35_000, f"{each}; {low:,.0f} - {high:,.0f}"),
+        Figure("plain COPY of ready rows", "", plain, "rows/s", None, f"asyncpg, {BATCH:,} rows each, same table"),
+        Figure("beside the plain COPY", ">= 0.9", ours / plain, "x", ours / plain >= 0.9, each),
+        Figure(
+            "repeats only", ">= 40,000", repeats, "events/s", repeats >= 40_000, f"{bench.published:,} before growth"
+        ),
+        Figure(
+            f"at {large:,} rows beside {small:,}",
+            ">= 0.8",
+            after / before,
+            "x",
+            after / before >= 0.8,
+            f"{after:,.0f} and {before:,.0f} events/s",
+        ),
+        Figure("resident memory", "<= 200", peak_mb, "MB", peak_mb <= 200, "peak of all runs"),
+        Figure("the consumer's own CPU", "", cpu_us, "us/event", None, "of one core"),
+        Figure(
+            "answered to visible, p99", "<= 500", p99_ms, "ms", p99_ms <= 500, f"{len(seen):,} results, 200 a second"
+        ),
+    ]
+
+
+def _plain(row: Row) -> Row:
+    """Give asyncpg's own types: JSON as text."""
+    return (*row[:10], *(None if one is None else str(one, "utf-8") for one in row[10:]))
+
+
+async def _rewind(kafka: str) -> None:
+    """Let the group, which has no member now, begin again."""
+    places = [TopicPartition(topics.DIAL_RESULTS, number) for number in range(topics.PARTITIONS)]
+    client = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=topics.group("storage"), enable_auto_commit=False)
+    await client.start()
+    try:
+        client.assign(places)
+        await client.commit(dict.fromkeys(places, 0))
+    finally:
+        await client.stop()
