@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -37,7 +38,7 @@ class Health:
         known = {"/healthz": self._alive, "/readyz": self._ready, "/metrics": self._numbers}
         path = request.raw_path.partition("?")[0]
         if request.method not in ("GET", "HEAD") or path not in known:
-            return ANSWERS[NotFound]
+            return replace(ANSWERS[NotFound], headers=_SECURITY)
         return await known[path]()
 
     async def _alive(self) -> Answer:
