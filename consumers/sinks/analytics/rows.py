@@ -84,7 +84,7 @@ class Rows:
             [None if duration is None else _float(duration) for duration in durations],
             [self._pseudonym(mobile or name) for mobile, name in zip(mobiles, names, strict=True)],
         ]
-        return Table([_array(values, SCHEMA.field(at).type) for at, values in enumerate(columns)], schema=SCHEMA)
+        return Table([array(values, SCHEMA.field(at).type) for at, values in enumerate(columns)], schema=SCHEMA)
 
 
 class Pseudonym:
@@ -115,7 +115,8 @@ def day(number: int, later: int = 0) -> str:
     return (_EPOCH.date() + timedelta(days=min(max(number + later, _FIRST_DAY), _LAST_DAY))).isoformat()
 
 
-def _array(values: Sequence[Any], kind: DataType) -> Array:
+def array(values: Sequence[Any], kind: DataType) -> Array:
+    """Return a column of one of the types of `SCHEMA`; a time in microseconds since 1970, a date in days."""
     made_as = next((simple for typed, simple in _MADE_AS.items() if typed == kind), None)
     return Array(values, type=kind) if made_as is None else Array(values, type=made_as).cast(kind)
 
