@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": ("ops.simulate:simulate", "Post like Blu, then compare every promise with what the sinks hold."),
     "storage": ("ops.storage:storage", "PostgreSQL: tables and views, who may read them, how long results stay."),
     "query": ("ops.query:query", "Ask the analytics table: SQL, or a ready report as table, CSV, JSON or picture."),
+    "replay": ("ops.replay:replay", "Give results again to one consumer, or to a topic of another team."),
     "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),
 }
 

@@ -1,0 +1,71 @@
+"""A job at work: copies, and every second writes down how far it is; stops where its row says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from . import jobs
+from .sending import Copier, Copy, Pace, copying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import asyncpg
+
+    from .jobs import Job
+    from .sources import Source
+
+CHECKPOINT_S = 1.0
+
+
+class Runner:
+    """Works on one job; `told` is called as it advances. The job has to be held."""
+
+    def __init__(self, connection: asyncpg.Connection, job: Job, told: Callable[[Job], None]) -> None:
+        self._connection = connection
+        self._job = job
+        self._told = told
+        self._stop = asyncio.Event()
+
+    def pause(self) -> None:
+        """Stop at the next lot; for a signal handler."""
+        self._stop.set()
+
+    async def run(
+        self, source: Source, kafka: Mapping[str, Any], partition: Callable[[Copy], int] | None = None
+    ) -> str:
+        """Copy until all is in the target, or it is to stop; return the state that the job is in then.
+
+        Raises:
+            KafkaError, OSError, TimeoutError, asyncpg.PostgresError: it stands at its last checkpoint, to be resumed.
+        """
+        job, pace = self._job, Pace(self._job.rate)
+        async with copying(kafka) as producer, aclosing(source.lots(job.progress, pace.portion)) as lots:
+            copier, written_s = Copier(producer, job.target, partition), time.monotonic()
+            async for lot in lots:
+                await copier.send(lot.copies)
+                job.looked_at += lot.looked_at
+                job.sent += len(lot.copies)
+                job.progress = lot.progress
+                await pace.wait(len(lot.copies))
+                if self._stop.is_set() or time.monotonic() - written_s > CHECKPOINT_S:
+                    if state := await self._checkpoint(copier):
+                        return state
+                    written_s = time.monotonic()
+            return await self._checkpoint(copier) or await self._end(jobs.DONE)
+
+    async def _checkpoint(self, copier: Copier) -> str | None:
+        """Write down what the target has durably; return the new state if the job is to stop."""
+        await copier.settled()
+        wanted = await jobs.checkpoint(self._connection, self._job)
+        self._told(self._job)
+        if self._stop.is_set():
+            wanted = jobs.PAUSE
+        return await self._end(jobs.BECOMES[wanted]) if wanted in jobs.BECOMES else None
+
+    async def _end(self, state: str) -> str:
+        await jobs.settle(self._connection, self._job.id, state)
+        return state
