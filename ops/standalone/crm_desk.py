@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import math
+import secrets
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -82,7 +83,8 @@ class Desk:
 
     def __init__(self, store: Store, token: str, window: Window, script: Script) -> None:
         self._store = store
-        self._authorization = f"Bearer {token}".encode()
+        self.token = token
+        self._granted: dict[str, float] = {}
         self._window = window
         self._script = script
         self.calls: deque[Call] = deque(maxlen=_CALLS_KEPT)
@@ -100,9 +102,19 @@ class Desk:
 
         return page
 
+    def grant(self, life_s: float) -> str:
+        """Return a new token that is good for so long."""
+        token = secrets.token_urlsafe(16)
+        self._granted[f"Bearer {token}"] = time.monotonic() + life_s
+        return token
+
+    def _knows(self, authorization: str) -> bool:
+        own = hmac.compare_digest(authorization.encode(), f"Bearer {self.token}".encode())
+        return own or time.monotonic() < self._granted.get(authorization, 0.0)
+
     async def _answer(self, vendor: Vendor, request: web.Request, body: bytes) -> tuple[int, web.Response | None]:
         """Return how many inputs there were, and the answer; None for one that gets lost."""
-        if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._authorization):
+        if not self._knows(request.headers.get("Authorization", "")):
             return 0, vendor.error(401, None, "Authentication credentials not found or not valid")
         if wait_s := self._window.take():
             return 0, _after(vendor.too_many(self._window, "TEN_SECONDLY_ROLLING"), math.ceil(wait_s))

@@ -25,6 +25,8 @@ _BODY_CAP_BYTES = 4_000_000
 class Pages:
     """The handlers of what is not a vendor's."""
 
+    token_life_s = 7_200.0
+
     def __init__(self, store: Store, desk: Desk, script: Script) -> None:
         self._store = store
         self._desk = desk
@@ -64,6 +66,13 @@ class Pages:
         """What is still to come."""
         return json_answer([fault.model_dump() for fault in self._script.waiting()])
 
+    async def token(self, request: web.Request) -> web.Response:
+        """Salesforce's client credentials: the secret is the sandbox's token. A token is good for two hours."""
+        form = await request.post()
+        if form.get("grant_type") != "client_credentials" or form.get("client_secret") != self._desk.token:
+            return json_answer({"error": "invalid_client", "error_description": "invalid client credentials"}, 400)
+        return json_answer({"access_token": self._desk.grant(self.token_life_s), "token_type": "Bearer"})
+
     async def healthz(self, _request: web.Request) -> web.Response:
         return json_answer({"status": "ok"})
 
@@ -95,6 +104,7 @@ def make_app(
             web.post(r"/crm/objects/{version:\d{4}-\d{2}}/contacts/batch/upsert", hubspot),
             web.post(r"/crm/{version:v\d}/objects/contacts/batch/upsert", hubspot),
             web.patch(r"/services/data/{version:v\d+\.0}/composite/sobjects/{object}/{field}", salesforce),
+            web.post("/services/oauth2/token", pages.token),
             web.post("/webhook", webhook),
             web.put("/webhook", webhook),
             web.get("/contacts/{contact:.+}", pages.contact),

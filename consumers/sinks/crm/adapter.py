@@ -55,6 +55,7 @@ class Adapter:
         """
         answer = await self._line.call(lambda: self._dialect.request(items), give_up_at)
         if isinstance(answer, Retry):
+            self._note([answer])
             return [answer] * len(items)
         verdicts = dict(zip(items_by_id(items), self._dialect.read(answer, items), strict=True))
         self._note(verdicts.values())

@@ -12,6 +12,7 @@ import aiohttp
 
 from .answers import Answer
 from .breaker import Breaker
+from .grants import Grants
 from .limiter import SlidingWindow
 from .metrics import count_call
 from .outcome import Retry
@@ -43,6 +44,7 @@ class Line:
         self._window = SlidingWindow(limit.calls, limit.window_s)
         self._at_once = asyncio.Semaphore(settings.concurrency)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_s)
+        self._grants = Grants(settings) if settings.client_id else None
         self._quiet_until = 0.0
 
     def leave_alone(self, seconds: float) -> None:
@@ -78,6 +80,18 @@ class Line:
         return Retry("crm-not-sent", 0.0) if now > give_up_at else None
 
     async def _send(self, request: Request) -> Answer | Retry:
+        if self._grants is None:
+            return await self._exchange(request)
+        token = await self._grants.token(self._session)
+        if isinstance(token, Retry):
+            return token
+        granted = request._replace(headers={**request.headers, "Authorization": f"Bearer {token}"})
+        answer = await self._exchange(granted)
+        if isinstance(answer, Answer) and answer.status == HTTPStatus.UNAUTHORIZED and self._grants.ended(token):
+            return Retry("crm-token-ended", 0.0)
+        return answer
+
+    async def _exchange(self, request: Request) -> Answer | Retry:
         method, path, headers, body = request
         try:
             async with self._session.request(

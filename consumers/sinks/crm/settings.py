@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     token: SecretStr = Field(description="bearer token of an application that may write contacts")
     ledger_dsn: SecretStr = Field(description="PostgreSQL with `ops.crm_ledger` (`dial-results storage migrate`)")
     vendor: Literal["hubspot", "salesforce", "webhook"] = Field("hubspot", description="whose API the CRM speaks")
+    client_id: str | None = Field(
+        None,
+        min_length=1,
+        description="Salesforce: OAuth client id, of the client credentials flow; `CRM_TOKEN` is then its secret",
+    )
     api_version: str | None = Field(
         None,
         pattern=r"^(v\d{1,3}(\.0)?|\d{4}-\d{2})$",
