@@ -25,7 +25,7 @@ async def test_a_token_is_asked_for_once_and_renewed_when_it_ends(
 ) -> None:
     monkeypatch.setattr(Pages, "token_life_s", 0.5)
     monkeypatch.setattr(grants, "_FRESH_S", 0.0)
-    async with sandbox(tmp_path / "s") as crm:
+    async with sandbox(tmp_path / "s", limit=100_000) as crm:
         given = settings(crm.url, vendor="salesforce", client_id="made-up")
         async with open_adapter(given) as adapter:
             outcomes: list[Outcome] = []
