@@ -14,9 +14,9 @@ import pytest
 
 from consumers.finding import FoundSink, find, names
 from consumers.sink import Delivery, EventsRejected, Sink, SinkUnavailable
-from schemas import topics
+from schemas import topics, wire
 from schemas.blu import BluRecord
-from schemas.event import DialResult, dial_result
+from schemas.event import DialResult, InvalidRecord, dial_result
 from schemas.exact import canonical, decode
 from schemas.merchants import Merchant
 from tests.services import Database
@@ -39,6 +39,8 @@ HOSTILE: list[Any] = [
     "=HYPERLINK(1)",
     "\u202eevil\u202c",
     "x" * 100_000,
+    "\u202e\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301",
     "1e400",
     None,
     True,
@@ -51,6 +53,12 @@ HOSTILE: list[Any] = [
     0,
     10**30,
     0.1,
+]
+# What our receiver never writes and another producer might: a sink takes it, rejects it, or leaves it to `record()`.
+UNHOLDABLE = [
+    b'{"id":"bad","duration":1e99999999999999999999}',
+    b'{"id":"bad","name":1%b}' % (b"0" * 5_000),
+    b'{"id":"bad","name":"one","name":"two"}',
 ]
 EXACT = ['{"n":1e400}', '{"n":1.50}', '{"n":-0.0}', '{"n":123456789012345678901234567890.123456789}', '"\\u0000"']
 
@@ -251,12 +259,38 @@ async def test_hostile_values_are_kept_or_rejected_and_break_nothing(subject: Su
         record = BluRecord(0, f"exact-{number}", content)
         hostile.append(dial_result("demo", "task-1", record, int(time.time() * 1000)))
     hostile += [event(1000 + number, value) for number, value in enumerate(["'", '"', "\\", "💥", "é" * 256, "0", " "])]
+    long = "x" * 1_000_000
+    hostile += [event(2001, extVars={"note": long}), event(2002, note=long)]
     async with subject.open() as sink:
         batch = subject.log.append(*hostile)
         reasons = await settle(sink, batch)
         assert await settle(sink, batch) == reasons
     await subject.holds([one for one in hostile if one.event_id not in reasons])
     assert len(reasons) < len(hostile) / 2, "most of this is odd, not impossible"
+
+
+@pytest.mark.parametrize("content", UNHOLDABLE, ids=range(len(UNHOLDABLE)))
+async def test_what_no_reader_can_hold_does_not_stop_the_others(subject: Subject, content: bytes) -> None:
+    good = events(4)
+    bad = dial_result("demo", "task-1", BluRecord(0, "bad", content), int(time.time() * 1000))
+    assert wire.decode(wire.encode(bad).value) == bad, "the delivery loop hands it over"
+    batch = subject.log.append(*good[:2], bad, *good[2:])
+    async with subject.open() as sink:
+        try:
+            kept = [] if await settle(sink, batch) else [bad]
+        except InvalidRecord:
+            kept = []
+            assert not readable(bad), "only where `record()` does"
+            assert await settle(sink, [one for one in batch if one.event is not bad]) == {}
+    await subject.holds([*good, *kept])
+
+
+def readable(one: DialResult) -> bool:
+    try:
+        one.record()
+    except InvalidRecord:
+        return False
+    return True
 
 
 async def test_two_writers_race_for_the_same_events(subject: Subject) -> None:

@@ -98,6 +98,14 @@ async def test_a_nul_leaves_a_text_column_empty_but_rejects_an_id(settings: Sett
     assert json.loads(rows[0]["record"])["name"] == "A\0B"
 
 
+async def test_a_megabyte_is_a_name_like_any_other(settings: Settings) -> None:
+    async with connect(settings, {}) as sink:
+        await sink.write(deliveries(event(name="x" * 1_000_000, extVars={"note": "y" * 1_000_000})))
+    (row,) = await query(settings, "SELECT length(name) name, length(record::text) record FROM dial_result")
+    assert row["name"] == 1_000_000
+    assert row["record"] > 2_000_000
+
+
 async def test_bad_rows_are_found_alone_in_a_large_batch_with_duplicates(settings: Settings) -> None:
     good = [event(str(number)) for number in range(700)]
     bad = [event(f"bad\0{number}") for number in range(5)] + [event("".join(random.choices("abcdefgh", k=9_000)))]
@@ -212,6 +220,39 @@ async def test_a_lost_connection_is_a_matter_of_the_moment(settings: Settings) -
             await sink.write(deliveries(first, second))
         await sink.write(deliveries(first, second))
     assert sorted(await event_ids(settings)) == sorted([first.event_id, second.event_id])
+
+
+async def test_a_connection_that_is_lost_in_the_middle_of_a_write_costs_no_row(settings: Settings) -> None:
+    chance, events = random.Random(5), []
+    killer = await asyncpg.connect(settings.dsn.get_secret_value())
+    cut = 0
+    async with connect(settings, {}) as sink:
+        for turn in range(12):
+            some = [event(f"{turn}-{number}") for number in range(3_000)]
+            events += some
+            writing = asyncio.create_task(sink.write(deliveries(*some)))
+            await asyncio.wait((writing,), timeout=chance.uniform(0.0, 0.1))
+            await killer.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'dial-results storage' AND datname = current_database()"
+            )
+            try:
+                await writing
+            except SinkUnavailable:
+                cut += 1
+                await _until_taken(sink, some)
+    await killer.close()
+    assert cut, "no write was ever cut"
+    assert sorted(await event_ids(settings)) == sorted(one.event_id for one in events)
+
+
+async def _until_taken(sink: StorageSink, events: list[DialResult]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await sink.write(deliveries(*events))
+            except SinkUnavailable:
+                continue
 
 
 async def test_two_writers_of_the_same_rows_never_wait_in_a_circle(settings: Settings) -> None:
