@@ -15,6 +15,7 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import TableNotFoundError
 
 from .rows import SCHEMA, day
 
@@ -59,17 +60,11 @@ class Lake:
     """
 
     def __init__(self, settings: Settings) -> None:
-        options = settings.storage_options or None
-        if not DeltaTable.is_deltatable(settings.uri, storage_options=options):
-            DeltaTable.create(
-                settings.uri,
-                schema=SCHEMA,
-                mode="ignore",
-                partition_by=["date"],
-                configuration=_CONFIGURATION,
-                storage_options=options,
-            )
-        self._table = DeltaTable(settings.uri, storage_options=options)
+        try:
+            self._table = open_table(settings)
+        except TableNotFoundError:
+            _create(settings)
+            self._table = open_table(settings)
         if self._table.schema() != _SCHEMA:
             raise UnfitTable("ANALYTICS_URI leads to a table of other columns")
         self._committed: dict[str, int] = {}  # of the version read last: asking delta-rs takes 0.2 ms each
@@ -117,9 +112,33 @@ class Lake:
         yield from QueryBuilder().register("t", self._table).execute(sql)
 
 
+def open_table(settings: Settings) -> DeltaTable:
+    """Return the table as it stands.
+
+    `DeltaTable.is_deltatable` would not do: it keeps Python's lock while it waits for S3, and no heartbeat goes out.
+
+    Raises:
+        TableNotFoundError: there is none.
+    """
+    return DeltaTable(settings.uri, storage_options=settings.storage_options or None)
+
+
+def _create(settings: Settings) -> None:
+    DeltaTable.create(
+        settings.uri,
+        schema=SCHEMA,
+        mode="ignore",
+        partition_by=["date"],
+        configuration=_CONFIGURATION,
+        storage_options=settings.storage_options or None,
+    )
+
+
 def all_event_ids(settings: Settings) -> list[str]:
     """Return the id of every row; none where there is no table."""
-    if not DeltaTable.is_deltatable(settings.uri, storage_options=settings.storage_options or None):
+    try:
+        open_table(settings)
+    except TableNotFoundError:
         return []
     pieces = Lake(settings).query("SELECT event_id FROM t")
     return [str(one) for piece in pieces for one in piece["event_id"].to_pylist()]

@@ -6,12 +6,13 @@ import uuid
 from typing import TYPE_CHECKING
 
 import structlog
-from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from .lake import KEEP_HOURS, WRITER
+from .lake import KEEP_HOURS, WRITER, open_table
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from .settings import Settings
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ class Tidying:
         """Join small files; every so many times also remove what nobody needs any more."""
         due = version // self._every
         try:
-            table = DeltaTable(self._settings.uri, storage_options=self._settings.storage_options or None)
+            table = open_table(self._settings)
             if self._takes_turn(table, due):
                 _join(table)
                 if due // _CLEAN_EVERY != self._tidied // _CLEAN_EVERY:
