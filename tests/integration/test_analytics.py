@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable, QueryBuilder
+from msgspec.structs import replace
 
 from consumers.sink import Delivery
 from consumers.sinks.analytics import Settings, connect, event_ids
@@ -166,7 +167,7 @@ async def test_a_replay_adds_what_is_missing_and_leaves_to_the_live_one_what_it_
 
 async def test_an_empty_table_is_filled_by_replays_of_what_kafka_counts_as_done(settings: Settings) -> None:
     events = many(30)
-    known = [one._replace(live_committed=20) for one in replayed(events, range(30))]
+    known = [replace(one, live_committed=20) for one in replayed(events, range(30))]
     async with connect(settings, {}) as sink:
         await sink.write(known)
         await assert_exactly(settings, events[:20])
