@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import click
 import orjson
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from ops.places import DatabaseAway, Places, database, later, with_places
+from ops.places import Places, database, with_places
 from ops.replaying import jobs, session
 from ops.replaying.filters import Filters
-from ops.replaying.known import AWAY
+from ops.replaying.guard import guarded
 from ops.replaying.show import Show
-from ops.replaying.target import UnfitTarget
 from ops.times import TimeType
-from schemas.merchants import MerchantsFileError
-from schemas.quiet import quieten
 
 if TYPE_CHECKING:
     from ops.replaying.jobs import Job
 
 DONE, TRY_LATER, ON_PURPOSE = 0, 75, 78
-_KAFKA_AWAY = (KafkaError, OSError, TimeoutError)
 
 _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output; asks nothing: give --yes.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -81,7 +74,7 @@ def replay(
     if (as_json and not (yes or dry_run)) or (filters.since and filters.until and filters.since >= filters.until):
         raise click.UsageError("--json asks nothing: give --yes or --dry-run" if as_json else "--since is not before --until")  # fmt: skip  # noqa: E501
     job = jobs.new(source, to, None, filters, rate)
-    _ended(_guarded(session.create(places, job, quick=quick, dry_run=dry_run, yes=yes, show=Show(as_json=as_json))))
+    _ended(guarded(session.create(places, job, quick=quick, dry_run=dry_run, yes=yes, show=Show(as_json=as_json))))
 
 
 @replay.command("list")
@@ -90,7 +83,7 @@ def replay(
 @with_places
 def list_(limit: int, as_json: bool, places: Places) -> None:
     """Show the newest jobs. Example: dial-results replay list --json."""
-    found = _guarded(_read(places, lambda connection: jobs.latest(connection, limit)))
+    found = guarded(_read(places, lambda connection: jobs.latest(connection, limit)))
     if as_json:
         click.echo(orjson.dumps([job.told() for job in found]))
         return
@@ -104,7 +97,7 @@ def list_(limit: int, as_json: bool, places: Places) -> None:
 @with_places
 def show(job_id: str, as_json: bool, places: Places) -> None:
     """Show one job. Example: dial-results replay show 20261124-031415-9f2c."""
-    Show(as_json=as_json).job(_guarded(_read(places, lambda connection: jobs.get(connection, job_id))))
+    Show(as_json=as_json).job(guarded(_read(places, lambda connection: jobs.get(connection, job_id))))
 
 
 @replay.command()
@@ -112,7 +105,7 @@ def show(job_id: str, as_json: bool, places: Places) -> None:
 @with_places
 def pause(job_id: str, places: Places) -> None:
     """Stop a job, to be resumed. Example: dial-results replay pause 20261124-031415-9f2c."""
-    click.echo(f"{job_id} is {_guarded(session.ask(places, job_id, jobs.PAUSE))}")
+    click.echo(f"{job_id} is {guarded(session.ask(places, job_id, jobs.PAUSE))}")
 
 
 @replay.command()
@@ -123,7 +116,7 @@ def cancel(job_id: str, yes: bool, places: Places) -> None:
     """Stop a job for good; what was copied stays copied. Example: dial-results replay cancel 20261124-031415-9f2c."""
     if not yes and not click.confirm(f"Cancel {job_id} for good?", err=True):
         sys.exit(TRY_LATER)
-    click.echo(f"{job_id} is {_guarded(session.ask(places, job_id, jobs.CANCEL))}")
+    click.echo(f"{job_id} is {guarded(session.ask(places, job_id, jobs.CANCEL))}")
 
 
 @replay.command()
@@ -136,32 +129,11 @@ def resume(job_id: str, rate: int | None, as_json: bool, places: Places) -> None
 
     What was copied within the last second before it was killed is copied again, which has no effect twice.
     """
-    _ended(_guarded(session.resume(places, job_id, rate, Show(as_json=as_json))))
+    _ended(guarded(session.resume(places, job_id, rate, Show(as_json=as_json))))
 
 
 def _filters(since: datetime | None, until: datetime | None, **several: tuple[str, ...]) -> Filters:
     return Filters(since, until, **several)
-
-
-def _guarded(work: Any) -> Any:  # noqa: ANN401
-    """Run it; say what cannot be done now, and end with the exit code of that."""
-    quieten()
-    try:
-        return asyncio.run(work)
-    except UnfitTarget as error:
-        raise click.UsageError(f"--to: {error}") from None
-    except MerchantsFileError as error:
-        raise click.UsageError(str(error)) from None
-    except jobs.NoSuchJob as error:
-        raise click.UsageError(f"there is no job {error}") from None
-    except jobs.JobHeld as error:
-        later("replay", f"another process works on {error}")
-    except OffsetOutOfRangeError:
-        later("replay", "retention has taken what came next: resume it, and it goes on with what is left")
-    except DatabaseAway as error:
-        later("replay", str(error))
-    except (*_KAFKA_AWAY, *AWAY, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        later("replay", f"not done ({type(error).__name__}); a job that had begun can be resumed")
 
 
 def _ended(state: str | None) -> None:

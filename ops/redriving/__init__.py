@@ -1,0 +1,1 @@
+"""Dead letters: what waits in a consumer's dead-letter topic, seen, redriven or purged."""
