@@ -20,7 +20,7 @@ from .freshness import freshness
 from .one_process import Run, run_to_end
 
 ROUNDS = 3
-EVENTS = 200_000
+EVENTS = 120_000
 BATCH = 5_000
 SMALL, LARGE = 1_000_000, 5_000_000
 _YARDSTICK_FROM = 10**8  # numbers of results that are not in Kafka
@@ -93,7 +93,7 @@ async def measure(scale: float) -> list[Figure]:
             rounds = [(await bench.fresh(), await bench.yardstick(number)) for number in range(ROUNDS)]
             repeats = await bench.repeats()
             sizes = [(await _at(bench, int(size * scale))) for size in (SMALL, LARGE)]
-            seen = await freshness(kafka, dsn, database, seconds=20 * scale)
+            seen = await freshness(kafka, dsn, database, seconds=10 * scale)
         finally:
             await database.close()
     return _figures(bench, rounds, repeats, sizes, seen)

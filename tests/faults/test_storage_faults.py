@@ -124,7 +124,7 @@ async def test_a_connection_that_is_cut_at_commit_has_one_effect(kafka: Kafka, d
                 events += some
                 await kafka.publish(some)
                 await until(lambda: not cutter.planned)
-            await until_done(kafka)
+                await until_done(kafka)
             away = consumers.logged().count("sink_unavailable")
     outcome = await Outcome.of(dsn, events)
     report(f"{CUTS} cuts at COMMIT ({dict(cutter.cuts)}), {away} x unavailable: {len(events)} records, {outcome}")
