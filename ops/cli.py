@@ -18,6 +18,7 @@ COMMANDS = {
     "query": ("ops.query:query", "Ask the analytics table: SQL, or a ready report as table, CSV, JSON or picture."),
     "replay": ("ops.replay:replay", "Give results again to one consumer, or to a topic of another team."),
     "redrive": ("ops.redrive:redrive", "A consumer's dead letters: seen by reason, given to it again, or purged."),
+    "quarantine": ("ops.quarantine:quarantine", "Bodies that could not be read: look, mend by a rule, publish."),
     "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),
 }
 

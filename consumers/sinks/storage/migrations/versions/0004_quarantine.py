@@ -34,7 +34,7 @@ COMMENTS = {
     "TABLE ops.quarantine_state": "Quarantined bodies that could be read after all; those without a row are open",
     "COLUMN ops.quarantine_state.state": "resubmitted: its results are in dial-results, acknowledged",
     "COLUMN ops.quarantine_state.received_at": "When the receiver took the body: its results carry this time",
-    "COLUMN ops.quarantine_state.event_ids": "The results that were published out of it; none of a body without records",
+    "COLUMN ops.quarantine_state.event_ids": "The results published out of it; none of a body without records",
 }
 
 
