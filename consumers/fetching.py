@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from consumers.received import receive
+from consumers.received import receive_all
 from schemas import topics
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Fetcher:
 
     async def _fetch(self, timeout_ms: int, room: int) -> None:
         for records in (await self._consumer.getmany(timeout_ms=timeout_ms, max_records=room)).values():
-            self._buffer.add([receive(record) for record in records])
+            self._buffer.add(receive_all(records))
 
     async def _hold(self) -> None:
         """Wait for room, for as long as the sink is away. The group takes a member that does not poll for dead."""

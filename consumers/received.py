@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,8 +10,11 @@ from aiokafka import ConsumerRecord
 
 from consumers.sink import Delivery
 from schemas import topics, wire
+from schemas.wire import decode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from schemas.event import DialResult
 
 _DIGITS = 19
@@ -22,6 +26,17 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     record: ConsumerRecord[bytes | None, bytes | None]
     delivery: Delivery | None
     reason: str | None = None
+
+
+def receive_all(records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> list[Received]:
+    """Read records of one partition, in one go where all of them are live and events, as they usually are."""
+    if not records:
+        return []
+    topic, partition = records[0].topic, records[0].partition
+    if topic == topics.DIAL_RESULTS:
+        with suppress(wire.InvalidRecord):
+            return [Received(one, Delivery(decode(one.value), topic, partition, one.offset)) for one in records]
+    return [receive(one) for one in records]
 
 
 def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
