@@ -6,12 +6,15 @@ came. Source of the body's form and of its two defects: Blu's page "6-Dial resul
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from . import exact
 from .repair import TooDeepError, mend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_RECORDS = 1_000
 MAX_ID_LENGTH = 256
@@ -70,22 +73,31 @@ def decode_callback(body: bytes) -> CallbackBody:
     Raises:
         UnreadableCallback: the body as a whole cannot be read, or its only record cannot.
     """
-    text, envelope = _read(body.removeprefix(_BOM))
+    text, value = _read(body.removeprefix(_BOM))
+    names = b"::" if isinstance(value, dict) and "records" in value else b":"  # behind `taskId` and `records`
+    decoded, written = _decoded(value, _inside)
+    if exact.may_lose(text, names, *written):
+        if exact.loses(text):
+            raise UnreadableCallback(NOT_REPRESENTABLE)  # a key stands twice in one object: one would be dropped
+        decoded, _ = _decoded(exact.decode(text), _inside_exactly)
+    if decoded.unreadable and not decoded.records:
+        raise UnreadableCallback(decoded.unreadable[0].reason)
+    return decoded
+
+
+def _decoded(envelope: Any, inside: Callable[[str], Any]) -> tuple[CallbackBody, list[bytes]]:  # noqa: ANN401
+    """Return what the body says, and all of it but the two names encoded again. Uses up the envelope."""
     if not isinstance(envelope, dict):
         raise UnreadableCallback(NO_RECORDS)
-    names = b"::" if "records" in envelope else b":"  # the colons behind `taskId` and `records`
     task_id = envelope.pop("taskId", None)
     elements = _elements(envelope)
     task = _identifier(task_id)
     if task is None:
         raise UnreadableCallback(NO_TASK)
-    records, unreadable, contents = _records(elements)
+    records, unreadable, written = _records(elements, inside)
     rest = exact.canonical(envelope) if envelope else b""
-    if exact.may_lose(text, names, exact.canonical(task_id), rest, *contents) and exact.loses(text):
-        raise UnreadableCallback(NOT_REPRESENTABLE)  # a key stands twice in one object: one of the two would be dropped
-    if unreadable and not records:
-        raise UnreadableCallback(unreadable[0].reason)
-    return CallbackBody(task, records, unreadable, rest or None)
+    written += (exact.canonical(task_id), rest)
+    return CallbackBody(task, records, unreadable, rest or None), written
 
 
 def _read(text: bytes) -> tuple[bytes, Any]:
@@ -138,13 +150,15 @@ def _elements(envelope: dict[str, Any]) -> list[Any]:
     return elements
 
 
-def _records(elements: list[Any]) -> tuple[list[BluRecord], list[UnreadableRecord], list[bytes]]:
+def _records(
+    elements: list[Any], inside: Callable[[str], Any]
+) -> tuple[list[BluRecord], list[UnreadableRecord], list[bytes]]:
     records, unreadable, contents = [], [], []
     for index, element in enumerate(elements):
         record_id = None
         if isinstance(element, dict):
             record_id = _identifier(element.get("id"))
-            _unwrap(element)
+            _unwrap(element, inside)
         content = exact.canonical(element)
         contents.append(content)
         if record_id is None:
@@ -159,21 +173,30 @@ def _identifier(value: Any) -> str | None:  # noqa: ANN401
     return text if isinstance(text, str) and 0 < len(text) <= MAX_ID_LENGTH else None
 
 
-def _unwrap(record: dict[str, Any]) -> None:
+def _unwrap(record: dict[str, Any], inside: Callable[[str], Any]) -> None:
     """Read `extVars` and `callVars` that are properly escaped strings of an object or array as that."""
     for name in _UNWRAPPED:
         text = record.get(name)
         if isinstance(text, str) and text.lstrip(" \t\n\r")[:1] in ("{", "["):
-            record[name] = _inside(text)
+            record[name] = inside(text)
 
 
 def _inside(text: str) -> Any:  # noqa: ANN401
-    """Decode what the string holds; what would not survive exactly stays a string."""
+    """Decode what the string holds; where that is not JSON, or too deep, it stays a string.
+
+    What decoding loses of it, the body as a whole loses too: `decode_callback` looks for that once, and then has
+    `_inside_exactly` look here.
+    """
     try:
         value = exact.decode(text)
     except exact.FAILURES:
         return text
-    encoded = text.encode()
-    if exact.too_deep(encoded) or (exact.may_lose(encoded, exact.canonical(value)) and exact.loses(text)):
-        return text
-    return value
+    return text if exact.too_deep(text.encode()) else value
+
+
+def _inside_exactly(text: str) -> Any:  # noqa: ANN401
+    """Do the same, and keep the string where anything of it would not survive."""
+    value = _inside(text)
+    if value is text or not exact.may_lose(text.encode(), exact.canonical(value)):
+        return value
+    return text if exact.loses(text) else value
