@@ -19,6 +19,7 @@ COMMANDS = {
     "replay": ("ops.replay:replay", "Give results again to one consumer, or to a topic of another team."),
     "redrive": ("ops.redrive:redrive", "A consumer's dead letters: seen by reason, given to it again, or purged."),
     "quarantine": ("ops.quarantine:quarantine", "Bodies that could not be read: look, mend by a rule, publish."),
+    "reconcile": ("ops.reconcile:reconcile", "Ask Blu what it has, compare with storage, publish what never arrived."),
     "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),
 }
 

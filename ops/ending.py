@@ -23,16 +23,24 @@ class NotNow(Exception):  # noqa: N818  # a state of affairs
 
 
 def run_or_later(command: str, work: Coroutine[Any, Any, _R]) -> _R:
-    """Run a command's work to its end. Whatever is away, and Ctrl-C, end it with 75."""
+    """Run a command's work to its end. Whatever is away, and Ctrl-C, end the process with 75."""
+    try:
+        return run_now(work)
+    except NotNow as away:
+        later(command, f"{away}")
+    except KeyboardInterrupt:
+        later(command, "interrupted; run it again to go on")
+
+
+def run_now(work: Coroutine[Any, Any, _R]) -> _R:
+    """Run it to its end. Raises NotNow where something is away."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said at the end
     quieten()
     try:
         return asyncio.run(work)
-    except (DatabaseAway, NotNow) as away:
-        later(command, f"{away}")
+    except DatabaseAway as away:
+        raise NotNow(f"{away}") from None
     except asyncpg.PostgresError as error:
-        later(command, f"PostgreSQL refused: {type(error).__name__}")
+        raise NotNow(f"PostgreSQL refused: {type(error).__name__}") from None
     except (KafkaError, OSError, TimeoutError) as error:
-        later(command, f"Kafka does not answer: {type(error).__name__}")
-    except KeyboardInterrupt:
-        later(command, "interrupted; run it again to go on")
+        raise NotNow(f"Kafka does not answer: {type(error).__name__}") from None

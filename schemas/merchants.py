@@ -14,6 +14,11 @@ conclusion = "callResult"
 
 [acme.conclusions]                  # what the merchant's own codes mean
 KPTP = "promise"
+
+[acme.query]                        # Blu's dial result query, for `dial-results reconcile`
+url = "https://..."                 # what stands before /rest/v1/queryCallResult
+app_id = "..."
+app_key_file = "/run/secrets/acme"  # or app_key = "..."
 ```
 """
 
@@ -21,13 +26,20 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 _FieldNames = Annotated[tuple[str, ...], Field(min_length=1)] | str
@@ -58,6 +70,30 @@ class Fields(_Strict):
     duration_s: _FieldNames = ("duration", "callDuration", "durationSeconds")
 
 
+class Query(_Strict):
+    """How Blu is asked for a merchant's results. Source: Blu's pages "Authentication" and "Dial result query"."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^(https://[^/?#@]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^?#]*)?$")]
+    """Without the path of the query; in clear on this machine only: results hold people."""
+    app_id: Annotated[str, StringConstraints(min_length=1)]
+    app_key: SecretStr | None = None
+    app_key_file: Path | None = None
+    only_in_query: tuple[str, ...] = ("jobId", "taskId")
+    """Fields of a record that no callback has; they are dropped, or no result would equal its callback."""
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> Self:
+        if (self.app_key is None) == (self.app_key_file is None):
+            raise ValueError("give either app_key or app_key_file")
+        return self
+
+    def key(self) -> str:
+        """Return the secret. Raises OSError where its file cannot be read."""
+        if self.app_key_file is not None:
+            return self.app_key_file.read_text(encoding="utf-8").strip()
+        return self.app_key.get_secret_value() if self.app_key else ""
+
+
 class Merchant(_Strict):
     """One merchant. `timezone` is that of Blu's local times."""
 
@@ -66,6 +102,7 @@ class Merchant(_Strict):
     tokens: tuple[Token, ...] = ()
     fields: Fields = Field(default_factory=Fields)
     conclusions: dict[str, str] = Field(default_factory=dict)
+    query: Query | None = None
 
 
 _merchants = TypeAdapter(dict[Name, Merchant])

@@ -1,0 +1,1 @@
+"""Reconciliation: what Blu has, beside what storage holds."""
