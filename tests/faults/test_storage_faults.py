@@ -1,4 +1,9 @@
-"""The storage consumer under faults (`make faults`): each prints its counts."""
+"""The storage consumer under faults (`make faults`): each prints its counts.
+
+Seen red with its guard removed: the kills and the cuts without the primary key (extra rows), the stopped database
+without polling while the buffer is full (rebalances). What holds the others up while a process is frozen in the middle
+of a COPY is seen in tests/integration/test_storage.py, red without `_END_FROZEN`.
+"""
 
 from __future__ import annotations
 
