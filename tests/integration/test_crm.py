@@ -367,10 +367,11 @@ async def test_two_writers_race_for_the_same_contacts(place: Place) -> None:
         assert await place.crm.shows(f"demo:{contact}") == log[contact * each + each - 1].event_id
 
 
-async def test_a_stale_call_of_one_that_lost_its_locks_is_repaired(place: Place) -> None:
+@pytest.mark.parametrize("fault", [{"delay_s": 1.5}, {"delay_s": 1.5, "reply_delay_s": 30}])
+async def test_a_stale_call_of_one_that_lost_its_locks_is_repaired(place: Place, fault: dict[str, Any]) -> None:
     stale, newer = called("1", 1), called("1", 2)
-    async with place.sink() as frozen, place.sink() as other:
-        await place.crm.faults({"delay_s": 1.5})
+    async with place.sink(call_timeout_s=3.0) as frozen, place.sink() as other:
+        await place.crm.faults(fault)
         writing = asyncio.create_task(settle(frozen, stale))
         await until(place.states)
         await place.lose_locks()
