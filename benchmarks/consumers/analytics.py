@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from deltalake import DeltaTable
 
@@ -14,13 +15,23 @@ from ops.analytics import answer, reports
 
 from . import backlog, engines, lake, machine
 from .figure import Figure
-from .one_process import Run, consumer, run_to_end
+from .one_process import consumer
 
 _EVENTS = 1_000_000
 _ROWS = 10_000_000
 _HOURS = 4
 _LOOKS = 20
 _ROUNDS = 3
+
+
+class _Run(NamedTuple):
+    """Of a backlog: the speed from the start, that of its last three quarters and their CPU an event, the memory."""
+
+    events: int
+    per_second: float
+    steady: float
+    cpu_us: float
+    rss_mb: float
 
 
 async def measure(scale: float) -> list[Figure]:
@@ -37,25 +48,38 @@ async def measure(scale: float) -> list[Figure]:
         return [*_speed(first, later, rows), await _freshness(str(folder / "fresh")), *asked, *compared]
 
 
-async def _backlog(uri: str, events: int) -> Run:
+async def _backlog(uri: str, events: int) -> _Run:
+    """Let a process work on a backlog; its first quarter (start, warm-up, reading the recent ids) counts apart."""
     async with machine.kafka("analytics") as kafka:
         await backlog.fill(kafka, backlog.results(events))
-        return await run_to_end("analytics", kafka, events, _settings(uri))
+        async with consumer("analytics", kafka, _settings(uri)) as one:
+            await one.until_ready()
+            began = time.monotonic()
+            await one.until_done(events // 4)
+            warm, cpu_s, done = time.monotonic(), one.cpu_s(), await one.done()
+            await one.until_done(events)
+            ended = time.monotonic()
+            steady, cpu_us = (events - done) / (ended - warm), (one.cpu_s() - cpu_s) / (events - done) * 1e6
+            return _Run(events, events / (ended - began), steady, cpu_us, one.rss_mb())
 
 
 def _settings(uri: str) -> dict[str, str]:
     return {"ANALYTICS_URI": uri, "ANALYTICS_PSEUDONYM_KEY": "benchmark"}
 
 
-def _speed(first: Run, later: Run, rows: int) -> list[Figure]:
-    flat = later.per_second / first.per_second - 1
+def _speed(first: _Run, later: _Run, rows: int) -> list[Figure]:
+    flat = later.steady / first.steady
     memory = max(first.rss_mb, later.rss_mb)
-    cpu_us = first.cpu_s / first.events * 1e6
-    said = f"{first.events:,} events of about 870 bytes, compaction on; {cpu_us:.1f} µs of CPU each"
-    grown = f"the same into a table of {rows:,} rows of {_HOURS} hours; reading the recent ids at its start included"
+    cost = f"compaction on; {first.cpu_us:.1f} µs of CPU each"
+    said = f"last three quarters of {first.events:,} events of about 870 bytes, {cost}"
+    whole = "from having its partitions: start and warm-up included"
+    grown = f"into a table of {rows:,} rows of {_HOURS} hours; {flat:.0%} of the speed into an empty one"
+    again = "the same from its start: reading the recent ids included"
     return [
-        Figure("Kafka to commit", ">= 70,000", first.per_second, "events/s", first.per_second >= 70_000, said),
-        Figure("Kafka to commit, grown table", "within 20 %", later.per_second, "events/s", flat >= -0.2, grown),
+        Figure("Kafka to commit", ">= 70,000", first.steady, "events/s", first.steady >= 70_000, said),
+        Figure("Kafka to commit, from the start", "", first.per_second, "events/s", None, whole),
+        Figure("Kafka to commit, grown table", "within 20 %", later.steady, "events/s", flat >= 0.8, grown),
+        Figure("Kafka to commit, grown table, from the start", "", later.per_second, "events/s", None, again),
         Figure("memory", "<= 500", memory, "MB RSS", memory <= 500, "the most of both runs"),
     ]
 
