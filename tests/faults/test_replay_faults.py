@@ -1,0 +1,198 @@
+"""Replays that are killed at random points (`make faults`): nothing is left out, and no effect happens twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from deltalake import DeltaTable
+
+from consumers.sinks import analytics, crm, storage
+from consumers.sinks.storage.migrate import migrate
+from ops.places import database
+from ops.replaying import jobs
+from schemas import topics
+from schemas.event import DialResult
+from tests.crm import TOKEN, Crm, sandbox
+from tests.integration.delivery import PARTITIONS, Kafka, own_topics, running, until_committed
+from tests.integration.replaying import command, everything, ids, said
+from tests.services import Broker, Database
+
+from .crm import Outcome, newest, shuffled_results
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+
+KILLS = int(os.environ.get("FAULTS_REPLAY_KILLS", "20"))
+CONSUMERS = ("storage", "analytics", "crm")
+RATE = 500
+LIMIT_S = 120.0
+
+
+def report(text: str) -> None:
+    print(f"\n{text}", flush=True)  # the counts are the result
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Three real destinations."""
+
+    dsn: str
+    uri: str
+    crm: Crm
+
+    def connecting(self, name: str) -> Any:
+        settings: dict[str, Any] = {
+            "storage": storage.Settings(dsn=self.dsn),
+            "analytics": analytics.Settings(uri=self.uri, pseudonym_key="secret"),
+            "crm": crm.Settings(url=self.crm.url, token=TOKEN, ledger_dsn=self.dsn, limit_calls=100_000),
+        }
+        module: Any = {"storage": storage, "analytics": analytics, "crm": crm}[name]
+
+        class Sink:
+            @staticmethod
+            def connect() -> Any:
+                return module.connect(settings[name], {})
+
+        return Sink()
+
+    async def rows(self) -> list[Any]:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return [tuple(row) for row in await connection.fetch("SELECT *, xmin::text FROM dial_result ORDER BY 1")]
+        finally:
+            await connection.close()
+
+    async def analysed(self) -> list[str]:
+        return sorted(await analytics.event_ids(analytics.Settings(uri=self.uri, pseudonym_key="secret")))
+
+    async def everything(self, events: list[DialResult]) -> dict[str, Any]:
+        """Return all that a replay could change."""
+        contacts = sorted(newest(events))
+        return {
+            "rows": await self.rows(),
+            "delta": (await self.analysed(), DeltaTable(self.uri).count()),
+            "effects": await self.crm.effects(),
+            "contacts": [await self.crm.get(f"/contacts/{one}") for one in contacts],
+        }
+
+
+@pytest.fixture
+async def kafka(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kafka]:
+    async with own_topics(broker.bootstrap_servers, monkeypatch, *CONSUMERS) as found:
+        yield found
+
+
+@pytest.fixture
+async def dsn(postgres: Database) -> str:
+    found = await asyncio.to_thread(postgres.fresh_database)
+    await migrate(found)
+    return found
+
+
+async def test_replays_that_are_killed_fill_every_sink_once_and_again_change_nothing(
+    kafka: Kafka, dsn: str, tmp_path: Path
+) -> None:
+    events = shuffled_results(contacts=500, calls=10, seed=1)
+    team = f"team-{topics.DIAL_RESULTS[-12:]}"
+    await kafka.create_topic(team, PARTITIONS)
+    await kafka.publish(events)
+    for name in CONSUMERS:
+        await pass_over(kafka, name)  # all of it is committed and nothing applied: the replays bring everything
+    async with sandbox(tmp_path / "state", limit=1_000_000) as found, AsyncExitStack() as stack:
+        sinks = Sinks(dsn, str(tmp_path / "lake"), found)
+        for name in CONSUMERS:
+            await stack.enter_async_context(running(kafka, sinks.connecting(name), name=name))
+        chance = random.Random(1)
+        each = KILLS // 4
+        kills = await asyncio.gather(*(killed(kafka, dsn, to, each, chance) for to in (team, *CONSUMERS)))
+        for name in CONSUMERS:
+            await until_committed(kafka, name, topics.replay(name))
+
+        original = ids(await everything(kafka, topics.DIAL_RESULTS))
+        copied = {to: ids(await everything(kafka, to)) for to in (team, *map(topics.replay, CONSUMERS))}
+        doubles = {to: sum((found - original).values()) for to, found in copied.items()}
+        missing = {to: sum((original - found).values()) for to, found in copied.items()}
+        outcome = await Outcome.of(found, dsn, events)
+        unique = {one.event_id for one in events}
+        analysed = await sinks.analysed()
+        extra = len(analysed) - len(set(analysed))
+        report(
+            f"{sum(kills)} x kill -9 of replays of {len(events)} records to 4 targets: missing {missing}, "
+            f"sent twice {doubles}; rows {len(await sinks.rows())} and Delta rows {len(analysed)} of {len(unique)} "
+            f"results, {extra} twice; CRM {outcome}"
+        )
+        assert sum(kills) == KILLS
+        assert not any(missing.values())
+        assert {str(row[0]) for row in await sinks.rows()} == unique
+        assert analysed == sorted(unique)
+        assert (outcome.missing, outcome.double, outcome.wrong) == (0, 0, 0)
+
+        before = await sinks.everything(events)
+        for name in CONSUMERS:
+            environment = {"ANALYTICS_URI": sinks.uri}
+            again = command(kafka, dsn, "replay", "--to", name, "--rate", "0", "--yes", "--json", **environment)
+            told = await said(again)
+            assert told["sent"] == len(events)
+            assert told["expected"]["skipped"] == len(events)
+            await until_committed(kafka, name, topics.replay(name))
+        after = await sinks.everything(events)
+        report(f"replayed again to 3 consumers: {len(events)} each, all skipped")
+        for what, found_before in before.items():
+            assert after[what] == found_before, what
+
+
+async def killed(kafka: Kafka, dsn: str, to: str, kills: int, chance: random.Random) -> int:
+    """Run a replay to its end, killing it so often; return how often it was at work when it was killed."""
+    process = command(kafka, dsn, "replay", "--to", to, "--rate", str(RATE), "--yes", "--quick")
+    at_work = 0
+    async with database(dsn) as connection:
+        job_id = await begun(connection, to)
+        for _ in range(kills):
+            await asyncio.sleep(chance.uniform(0.0, 1.9))
+            at_work += process.poll() is None
+            process.kill()
+            await asyncio.to_thread(process.communicate)
+            await until_state(connection, job_id, jobs.INTERRUPTED)
+            process = command(kafka, dsn, "replay", "resume", job_id)
+            await until_state(connection, job_id, jobs.RUNNING)
+        await said(process)
+        assert (await jobs.get(connection, job_id)).state == jobs.DONE
+    return at_work
+
+
+async def begun(connection: Any, to: str) -> str:
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            for job in await jobs.latest(connection, 10):
+                if to in (job.consumer, job.target):
+                    return job.id
+            await asyncio.sleep(0.05)
+
+
+async def until_state(connection: Any, job_id: str, state: str) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while (await jobs.get(connection, job_id)).state != state:
+            await asyncio.sleep(0.02)
+
+
+async def pass_over(kafka: Kafka, consumer: str) -> None:
+    """Commit everything that stands in the live topic."""
+    client = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers, group_id=topics.group(consumer), enable_auto_commit=False
+    )
+    await client.start()
+    try:
+        places = [TopicPartition(topics.DIAL_RESULTS, number) for number in range(PARTITIONS)]
+        client.assign(places)
+        await client.commit(await client.end_offsets(places))
+    finally:
+        await client.stop()
