@@ -27,6 +27,7 @@ from benchmarks.consumers.report import conditions, table
 from ops.places import database
 from ops.replaying import jobs
 from ops.replaying.filters import Filters
+from ops.replaying.guard import run
 from ops.replaying.jobs import Job
 from ops.replaying.plan import Tally
 from ops.replaying.run import Runner
@@ -47,7 +48,7 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that starts is not there yet
     figures: list[Figure] = []
     if "copy" in asked.parts or not asked.parts:
-        figures += asyncio.run(_copy(asked.records))
+        figures += run(_copy(asked.records))
     if "fresh" in asked.parts or not asked.parts:
         figures += asyncio.run(_fresh())
     print(table(figures))
@@ -97,7 +98,7 @@ class Bench:
             progress, expected = await source.begin()
             tally = Tally(None)
             async for lot in source.lots(progress, 10_000):
-                await tally.add(lot.copies)
+                await tally.add(lot.chosen)
             counted = (await tally.done(expected)).records
         assert counted
         assert records in (None, counted)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .known import Known
-    from .sending import Copy
+    from .sources import Found
 
 _ASK_FOR = 20_000
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -35,7 +35,7 @@ class Expected(msgspec.Struct, omit_defaults=True):
 
 
 class Tally:
-    """Counts copies that would be made."""
+    """Counts records that would be copied."""
 
     def __init__(self, known: Known | None) -> None:
         self._known = known
@@ -47,13 +47,13 @@ class Tally:
         self._repeats = 0
         self._skipped = 0
 
-    async def add(self, copies: Iterable[Copy]) -> None:
+    async def add(self, found: Iterable[Found]) -> None:
         """Count these. Raises what the destination's database raises."""
-        for copy in copies:
+        for one in found:
             self._records += 1
-            self._contacts.add(copy.key)
-            if self._known and (event_id := event_id_of(copy)):
-                self._note(event_id, copy.key)
+            self._contacts.add(one.key)
+            if self._known and (event_id := event_id_of(one)):
+                self._note(event_id, one.key)
         if len(self._waiting) >= _ASK_FOR:
             await self._ask()
 
@@ -86,12 +86,12 @@ class Tally:
         self._waiting.clear()
 
 
-def event_id_of(copy: Copy) -> str | None:
+def event_id_of(found: Found) -> str | None:
     """Read the event's id: from its header, else from the value; None where there is none."""
-    for name, value in copy.headers:
+    for name, value in found.headers:
         if name == "ce_id":
             return value.decode() if _UUID.fullmatch(value) else None
     try:
-        return wire.decode(copy.value).event_id
+        return wire.decode(found.value).event_id
     except wire.InvalidRecord:
         return None

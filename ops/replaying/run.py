@@ -46,11 +46,11 @@ class Runner:
         async with copying(kafka) as producer, aclosing(source.lots(job.progress, pace.portion)) as lots:
             copier, written_s = Copier(producer, job.target, partition), time.monotonic()
             async for lot in lots:
-                await copier.send(lot.copies)
+                await copier.send(map(source.copy, lot.chosen))
                 job.looked_at += lot.looked_at
-                job.sent += len(lot.copies)
+                job.sent += len(lot.chosen)
                 job.progress = lot.progress
-                await pace.wait(len(lot.copies))
+                await pace.wait(len(lot.chosen))
                 if self._stop.is_set() or time.monotonic() - written_s > CHECKPOINT_S:
                     if state := await self._checkpoint(copier):
                         return state

@@ -66,7 +66,7 @@ async def _count(
     looked_at = 0
     with show.bar("counting", expected.at_most) as told:
         async for lot in source.lots(job.progress, _COUNTED_AT_A_TIME):
-            await tally.add(lot.copies)
+            await tally.add(lot.chosen)
             told(looked_at := looked_at + lot.looked_at)
     return await tally.done(expected)
 

@@ -17,7 +17,7 @@ from .reading import Span, read, reader, spans
 from .sending import Copy, copy_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     import asyncpg
 
@@ -29,11 +29,23 @@ _PAGE = 2_000
 _KEPT_AT_LEAST = timedelta(days=7)
 
 
+class Found(Protocol):
+    """A record that belongs to the replay."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
 class Lot(NamedTuple):
-    """Some copies in their order, of how many that were looked at; `progress` says what is behind us with them."""
+    """Some records in their order, of how many that were looked at; `progress` says what is behind us with them."""
 
     looked_at: int
-    copies: list[Copy]
+    chosen: Sequence[Any]
+    """Of `Found`; `Source.copy` makes copies of them."""
     progress: dict[str, Any]
 
 
@@ -45,6 +57,9 @@ class Source(Protocol):
 
     def lots(self, progress: Mapping[str, Any], portion: int) -> AsyncGenerator[Lot]:
         """Yield what comes behind that progress, so many records at a time."""
+
+    def copy(self, found: Any) -> Copy:  # noqa: ANN401  # its own kind of `Found`
+        """Make the record that goes out."""
 
 
 class FromTopic:
@@ -63,6 +78,7 @@ class FromTopic:
         self._since = filters.since
         self._matches = None if filters.are_none() else Matcher(filters, merchants)
         self._replay_id = replay_id.encode()
+        self._topic = topics.DIAL_RESULTS.encode()
 
     async def begin(self) -> tuple[dict[str, Any], Expected]:
         """Find the offsets. Raises KafkaError, OSError, TimeoutError."""
@@ -79,12 +95,16 @@ class FromTopic:
         """Read. Raises KafkaError, OSError, TimeoutError."""
         at = {number: list(span) for number, span in progress.items()}
         wanted = {int(number): Span(*span) for number, span in at.items()}
-        name, matches = topics.DIAL_RESULTS.encode(), self._matches
+        matches = self._matches
         async with reader(self._options, portion) as client:
             async for partition, records, next_offset in read(client, topics.DIAL_RESULTS, wanted):
                 chosen = records if matches is None else [one for one in records if matches(one)]
                 at[str(partition)][0] = next_offset
-                yield Lot(len(records), [copy_of(one, self._replay_id, name) for one in chosen], at)
+                yield Lot(len(records), chosen, at)
+
+    def copy(self, found: Any) -> Copy:  # noqa: ANN401
+        """Copy a record of the topic."""
+        return copy_of(found, self._replay_id, self._topic)
 
 
 _FILTERED = """
@@ -124,14 +144,18 @@ class FromStorage:
             cursor = await self._connection.cursor(_SELECT, *self._arguments(), *last)
             while rows := await cursor.fetch(min(portion, _PAGE)):
                 reached = [rows[-1]["received_at"].isoformat(), rows[-1]["event_id"]]
-                yield Lot(len(rows), [self._copy(row) for row in rows], {"after": reached})
+                yield Lot(len(rows), [self._read(row) for row in rows], {"after": reached})
 
     def _arguments(self) -> tuple[Any, ...]:
         asked = self._filters
         lists = (asked.merchants, asked.tasks, asked.records, asked.conclusions, asked.event_ids)
         return asked.since, asked.until, *(list(one) for one in lists)
 
-    def _copy(self, row: asyncpg.Record) -> Copy:
+    def copy(self, found: Copy) -> Copy:
+        """Return it: it was made when it was read."""
+        return found
+
+    def _read(self, row: asyncpg.Record) -> Copy:
         event = DialResult(
             event_id=row["event_id"],
             merchant=row["merchant"],
