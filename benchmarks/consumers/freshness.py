@@ -36,7 +36,10 @@ async def freshness(kafka: str, dsn: str, database: asyncpg.Connection, seconds:
     seen: dict[str, float] = {}
     async with consumer("storage", kafka, {"STORAGE_DSN": dsn}) as one, _receiver(kafka) as url:
         await one.until_ready()
-        await _post(url, 0, {})  # the first one finds everything cold, and is not counted
+        await _post(url, 0, {})  # the first one finds everything cold: it is waited for, and not counted
+        async with asyncio.timeout(_LIMIT_S):
+            while not await database.fetch(_ROWS, ["fresh-0"]):
+                await asyncio.sleep(_LOOK_S)
         looking = asyncio.create_task(_look(database, answered, seen))
         began, count = time.monotonic(), int(RATE * seconds)
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:

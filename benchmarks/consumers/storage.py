@@ -90,10 +90,10 @@ async def measure(scale: float) -> list[Figure]:
         database = await asyncpg.connect(dsn)
         try:
             bench = Bench(kafka, dsn, database, int(EVENTS * scale))
+            seen = await freshness(kafka, dsn, database, seconds=10 * scale)
             rounds = [(await bench.fresh(), await bench.yardstick(number)) for number in range(ROUNDS)]
             repeats = await bench.repeats()
             sizes = [(await _at(bench, int(size * scale))) for size in (SMALL, LARGE)]
-            seen = await freshness(kafka, dsn, database, seconds=10 * scale)
         finally:
             await database.close()
     return _figures(bench, rounds, repeats, sizes, seen)
