@@ -6,7 +6,7 @@ ARGS   ?=
 LOCK   := --quiet --no-header --universal --python-version 3.11 --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint faults bench bench-receiver bench-receiver-more bench-consumers bench-subscriber bench-replay lock
+.PHONY: help install up test lint faults bench bench-receiver bench-receiver-more bench-consumers bench-subscriber bench-replay bench-reconcile lock
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -34,10 +34,13 @@ lint: $(VENV)/.dev ## style, types, import rules, the compose file
 faults: $(VENV)/.dev ## slow fault injection: kills, full disks, lost replies (needs strace and a C compiler for some)
 	$(BIN)/pytest -m faults --timeout 1800 $(ARGS)
 
-bench: bench-receiver bench-consumers bench-subscriber bench-replay ## every benchmark
+bench: bench-receiver bench-consumers bench-subscriber bench-replay bench-reconcile ## every benchmark
 
 bench-subscriber: $(VENV)/.dev ## the subscriber kit beside the bare client's loop
 	$(BIN)/python -m benchmarks.subscriber $(ARGS)
+
+bench-reconcile: $(VENV)/.dev ## 10,000 records of a task compared with what Blu's query says
+	$(BIN)/python -m benchmarks.reconcile $(ARGS)
 
 bench-receiver: $(VENV)/.bench ## the receiver beside its yardsticks (needs wrk; Go for one of them)
 	$(BIN)/python -m benchmarks.receiver $(ARGS)

@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 
 from ops.blu.ledger import LedgerError
+from ops.blu.mishaps import Mishaps
 from ops.blu.session import Plan, Target, run
 from ops.blu.simulator import Manner
 from ops.standalone.folder import DataFolder, default_folder, read_up
@@ -46,6 +47,11 @@ _to_folder = click.Path(file_okay=False, path_type=Path)
     "--seed", type=click.IntRange(0), show_default="a new one", help="The same on one day makes the same results."
 )
 @click.option("--repeats", default=0.05, type=_share, help="Share of 200s that Blu does not hear, and so posts again.")
+@click.option(
+    "--lost", default=0.0, type=_share, help="Share of calls that are never posted; only the query tells them."
+)
+@click.option("--garbled", default=0.0, type=_share, help="Share of calls that are posted in GBK, not in UTF-8.")
+@click.option("--query-port", type=click.IntRange(0, 65_535), help="Answer Blu's queryCallResult here until the end.")
 @click.option("--speed", default=300.0, type=_above(0), help="Of Blu's clock: at 300 its 5 minutes pass in 1 s.")
 @click.option("--concurrency", default=64, type=click.IntRange(1, 10_000), help="Posts under way at most.")
 @click.option("--timeout", "timeout_s", default=5.0, type=_above(0), help="Seconds that Blu waits for an answer.")
@@ -60,6 +66,9 @@ def simulate(
     data: Path,
     seed: int | None,
     repeats: float,
+    lost: float,
+    garbled: float,
+    query_port: int | None,
     speed: float,
     concurrency: int,
     timeout_s: float,
@@ -74,6 +83,8 @@ def simulate(
     One record a call; only HTTP status 200 counts; anything else is retried every 5 minutes, 5 times at most. Exits
     with 0, or with 1 where a result was given up, is missing, or is there twice.
     """
+    if lost and query_port is None:
+        raise click.UsageError("--lost needs --query-port: nobody else could ever tell what is not posted")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away shows in the summary
     console = Console(stderr=True)  # standard output is for --json alone
     target = _target(console, data, url, compare=compare)
@@ -83,9 +94,12 @@ def simulate(
         ledger = data / "simulator" / f"{day}-{seed}.jsonl"
     manner = Manner(rate, concurrency, timeout_s, repeats, seed)
     try:
-        good, summary = asyncio.run(run(target, Plan(count, seed, day, speed, manner, ledger, patience_s), console))
+        plan = Plan(count, seed, day, speed, manner, ledger, patience_s, Mishaps(lost, garbled, seed), query_port)
+        good, summary = asyncio.run(run(target, plan, console))
     except LedgerError as error:
         raise click.ClickException(f"{error}") from error
+    except OSError as error:
+        raise click.ClickException(f"--query-port {query_port}: {error.strerror}") from error
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     sys.exit(0 if good else CHECK_FAILED)
@@ -101,7 +115,8 @@ def _target(console: Console, folder: Path, url: str | None, *, compare: bool) -
     if not any(_is_alive(pid) for pid in up["pids"].values() if pid):
         _later(console, f"The `up` of {folder} has ended: start `dial-results up --data {folder}` first.")
     timezone = _timezone(DataFolder(folder).merchants_file, up["merchant"])
-    return Target(url or up["callback_url"], up["merchant"], timezone, up if compare else None)
+    file = DataFolder(folder).merchants_file
+    return Target(url or up["callback_url"], up["merchant"], timezone, up if compare else None, file)
 
 
 def _later(console: Console, message: str) -> NoReturn:

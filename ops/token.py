@@ -66,6 +66,12 @@ def retire_token(path: Path, merchant: str, token_id: str) -> bool:
     return bool(places)
 
 
+def set_query(path: Path, merchant: str, url: str, app_id: str, app_key: str) -> None:
+    """Write down how Blu's query is asked for this merchant's results. Raises as `new_token` does."""
+    with _edited(path) as tables:
+        tables[merchant]["query"] = {"url": url, "app_id": app_id, "app_key": app_key}
+
+
 def _hashed(token: str) -> dict[str, Any]:
     """Describe a token. The id is shown in logs and metrics, so it is random and not a part of the hash."""
     sha256 = hashlib.sha256(token.encode()).hexdigest()

@@ -73,7 +73,9 @@ class Fields(_Strict):
 class Query(_Strict):
     """How Blu is asked for a merchant's results. Source: Blu's pages "Authentication" and "Dial result query"."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^(https://[^/?#@]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^?#]*)?$")]
+    url: Annotated[
+        str, StringConstraints(pattern=r"^(https://[^/?#@]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^?#]*)?$")
+    ]
     """Without the path of the query; in clear on this machine only: results hold people."""
     app_id: Annotated[str, StringConstraints(min_length=1)]
     app_key: SecretStr | None = None

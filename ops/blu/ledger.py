@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .bodies import Callback
 
 OK = 200
+BY_QUERY = "by-query"
+"""In place of a status: never posted, but told to whoever asks by Blu's query."""
 Status = int | str  # an HTTP status, or in one word what came instead
 
 
@@ -45,8 +47,8 @@ class Entry:
 
     @property
     def promised(self) -> bool:
-        """Whether a 200 was seen: from then on the result must not be lost."""
-        return OK in self.statuses
+        """Whether a 200 was seen, or a query would tell: from then on the result must not be lost."""
+        return OK in self.statuses or BY_QUERY in self.statuses
 
 
 class Ledger:
@@ -82,7 +84,7 @@ class Ledger:
         self._append({"event": entry.event_id} | outcome)
 
     def promised(self) -> list[Entry]:
-        """Return the entries for which a 200 was seen."""
+        """Return the entries for which a 200 was seen, or which a query would tell."""
         return [entry for entry in self.entries.values() if entry.promised]
 
     def _append(self, line: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Queries:
     def __init__(self, app_key: str, app_id: str = APP_ID) -> None:
         self.calls = 0
         self.faults: deque[int] = deque()
-        self._signed = (app_id, app_key)
+        self.signed = (app_id, app_key)
         self._tasks: dict[str, list[bytes]] = defaultdict(list)
 
     def add(self, callback: Callback) -> None:
@@ -74,7 +74,7 @@ class Queries:
         return _page(self._tasks.get(task_id, [])[(number - 1) * size : number * size])
 
     def _is_signed(self, request: web.Request) -> bool:
-        app_id, key = self._signed
+        app_id, key = self.signed
         said = request.headers.get("timeStamp", "")
         if not said.isdecimal() or abs(time.time() - int(said) / 1000) > _SIGNATURE_S:
             return False

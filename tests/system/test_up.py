@@ -16,6 +16,7 @@ from statistics import median
 import pytest
 from aiokafka import ConsumerRecord
 
+from tests.system.completeness import completes
 from tests.system.outside import (
     COMMAND,
     Up,
@@ -272,3 +273,8 @@ def _answers(url: str) -> bool:
         return ask(url).status == 200
     except OSError:
         return False
+
+
+def test_what_blu_forgot_and_what_it_garbled_is_in_every_sink_in_the_end(up: Up, tmp_path: Path) -> None:
+    """A hundred times as many: `tests/faults/test_completeness.py`."""
+    completes(up, tmp_path, count=1_000, seed=61, rate=400, patience_s=90)

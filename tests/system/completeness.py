@@ -1,0 +1,147 @@
+"""A day on which Blu forgets some results and writes others in GBK: what to do, and whether all is there then."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from ops.blu.bodies import callbacks
+from ops.blu.ledger import Ledger
+from ops.blu.mishaps import Mishaps
+from tests.system.outside import COMMAND, Up, eventually
+
+LOST, GARBLED, REPEATED = 0.01, 0.01, 0.02
+ZONE = ZoneInfo("Asia/Kuala_Lumpur")
+RULE = 'about = "GBK"\nencoding = "gbk"\n'
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the simulator's seed says, made up here again: event ids of all, of what is lost, of what came in GBK."""
+
+    everything: set[str]
+    lost: set[str]
+    garbled: set[str]
+    tasks: tuple[str, ...]
+
+    @property
+    def readable(self) -> int:
+        return len(self.everything) - len(self.lost) - len(self.garbled)
+
+
+def expected(seed: int, day: date, count: int) -> Expected:
+    """Work out what is to come. Two ledgers in memory: one gets all, one what is posted."""
+    whole, posted = Ledger("demo"), Ledger("demo")
+    made = list(callbacks(seed, day, ZONE, count))
+    everything = {callback.number: whole.call(callback).event_id for callback in made}
+    sent = list(Mishaps(LOST, GARBLED, seed).befall(made, posted, None))
+    bodies = {callback.number: callback.body for callback in made}
+    garbled = {everything[one.number] for one in sent if one.body != bodies[one.number]}
+    lost = set(everything.values()) - {everything[one.number] for one in sent}
+    return Expected(set(everything.values()), lost, garbled, tuple({callback.task_id: None for callback in made}))
+
+
+class Day:
+    """One run of the simulator against an `up`, in steps."""
+
+    def __init__(self, up: Up, folder: Path, count: int, seed: int) -> None:
+        self._up, self._folder, self._count, self._seed = up, folder, count, seed
+        self.expected = expected(seed, datetime.now(ZONE).date(), count)
+        self.took_s: dict[str, float] = {}
+        self._since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        (folder / "gbk.toml").write_text(RULE)
+        (folder / "tasks.txt").write_text("\n".join(self.expected.tasks))
+
+    @contextmanager
+    def simulated(self, rate: float, patience_s: float) -> Iterator[subprocess.Popen[str]]:
+        """Post, and have the simulator wait until the sinks equal its ledger, what was never posted included."""
+        words = ("simulate", "--count", self._count, "--rate", rate, "--seed", self._seed, "--query-port", 0)
+        mishaps = ("--lost", LOST, "--garbled", GARBLED, "--repeats", REPEATED)
+        options = ("--patience", patience_s, "--json", "--data", self._up.data)
+        with (self._folder / "simulate.err").open("w") as said:
+            command = [COMMAND, *(str(word) for word in (*words, *mishaps, *options))]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            assert process.stdout
+            process.stdout.close()
+            process.wait()
+
+    def until_all_readable_is_stored(self, limit_s: float) -> None:
+        """Wait until storage has what could be read at once."""
+        begun = time.monotonic()
+        assert eventually(lambda: self.stored() == self.expected.readable, limit_s), self.stored()
+        self.took_s["posted and stored"] = time.monotonic() - begun
+
+    def stored(self) -> int:
+        sql = "SELECT count(*) FROM dial_result WHERE task_id = ANY($1::text[])"
+        return int(self._up.rows(sql, list(self.expected.tasks))[0][0])
+
+    def command(self, *words: str, code: int = 0) -> Any:
+        """Run a command with --json; return what it says."""
+        begun = time.monotonic()
+        run = [COMMAND, *words, "--json", "--data", str(self._up.data)]
+        done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == code, (done.returncode, done.stdout[-2000:], done.stderr[-2000:])
+        self.took_s[" ".join(words[:2])] = time.monotonic() - begun
+        return json.loads(done.stdout)
+
+    def garbled(self) -> int:
+        """Count what is open in the quarantine."""
+        groups = self.command("quarantine", "list", "--since", self._since)
+        assert {group["reason"] for group in groups} == {"not-utf8"}
+        return sum(group["open"] for group in groups)
+
+    def resubmitted(self) -> dict[str, Any]:
+        """Mend what came in GBK."""
+        rules = ("--rules", str(self._folder / "gbk.toml"))
+        return dict(self.command("quarantine", "resubmit", *rules, "--since", self._since, "--yes"))
+
+    def reconciled(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """Ask the simulator's query, faster than one would ask Blu."""
+        tasks = ("--tasks", str(self._folder / "tasks.txt"))
+        return dict(self.command("reconcile", "--merchant", "demo", *tasks, "--rate", "1000", *words, code=code))
+
+    def sources(self) -> dict[str, set[str]]:
+        """Return the event ids in storage by where they came from."""
+        sql = "SELECT source, event_id::text FROM dial_result WHERE task_id = ANY($1::text[])"
+        rows = self._up.rows(sql, list(self.expected.tasks))
+        found: dict[str, set[str]] = {"callback": set(), "reconcile": set()}
+        for source, event_id in rows:
+            found[source].add(event_id)
+        return found
+
+
+def completes(up: Up, folder: Path, *, count: int, seed: int, rate: float, patience_s: float) -> Day:
+    """Let such a day pass, mend it, and see every sink equal the simulator's ledger."""
+    day = Day(up, folder, count, seed)
+    with day.simulated(rate, patience_s) as simulator:
+        day.until_all_readable_is_stored(count / rate + patience_s)
+        assert day.garbled() == len(day.expected.garbled)
+        looked = day.reconciled("--dry-run", code=1)
+        assert looked["missing"] + looked["different"] == len(day.expected.lost) + len(day.expected.garbled)
+
+        assert day.resubmitted()["published_results"] == len(day.expected.garbled)
+        again = day.resubmitted()
+        assert (again["published"], again["skipped"]) == (0, len(day.expected.garbled))
+        done = day.reconciled("--yes")
+        assert (done["published"], done["different"], done["extra"]) == (len(day.expected.lost), 0, 0)
+
+        out, _ = simulator.communicate(timeout=patience_s * 3)
+    summary = json.loads(out)
+    assert simulator.returncode == 0, (folder / "simulate.err").read_text()[-3000:]
+    assert (summary["never_posted"], summary["garbled"]) == (len(day.expected.lost), len(day.expected.garbled))
+    callback, reconciled = day.sources().values()
+    assert (reconciled, callback) == (day.expected.lost, day.expected.everything - day.expected.lost)
+    return day
