@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 TOO_LARGE = "too-large"
 _NO_TIME = -1  # Kafka's own word for it: always accepted, and kept by the time at which it was written
 
-# Publishing shares one core with acknowledging. It decodes for so long at a stretch, then lets the answers go first.
-_STRETCH_S = 0.001
+# It decodes for so long at a stretch, then lets the last window's answers and the receiver's word in.
+_STRETCH_S = 0.005
 # Larger bodies are decoded in a thread: 1 MB takes up to 0.1 s, and nobody's answer shall wait that long.
 _LARGE_BODY_BYTES = 32_768
 # What the records of one body may grow to, each with its copy of the body's further members: memory has a bound.
@@ -103,7 +103,7 @@ class Window:
 async def decode_window(
     callbacks: Sequence[JournaledCallback], recent: Recent, headers: Sequence[tuple[str, bytes]] = ()
 ) -> Window:
-    """Decode the callbacks, letting others run every millisecond. Nothing that a body holds makes it fail."""
+    """Decode the callbacks, letting others run every few milliseconds. Nothing that a body holds makes it fail."""
     window = Window(callbacks[-1].sequence, callbacks=len(callbacks), headers=headers)
     pause_at = time.perf_counter() + _STRETCH_S
     for callback in callbacks:
@@ -113,7 +113,9 @@ async def decode_window(
             made = records_of(callback)
         window.outgoing += made
         window.empty += not made
-        window.repeats += sum(recent.seen(_name(outgoing)) for outgoing in made if outgoing.index is not None)
+        for outgoing in made:
+            if outgoing.index is not None and recent.seen(_name(outgoing)):
+                window.repeats += 1
         if time.perf_counter() > pause_at:
             await asyncio.sleep(0)
             pause_at = time.perf_counter() + _STRETCH_S

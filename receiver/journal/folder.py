@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from receiver.journal.disk import NO_ROOM, Disk
+from receiver.journal.disk import Disk
 from receiver.journal.errors import JournalLocked
 from receiver.journal.frame import SegmentId
 from receiver.journal.segment import Segment, segment_name, segment_of_name
@@ -63,23 +63,6 @@ class Folder:
             raise
         self.disk.sync_folder(self.path)
         return Segment(identity, path, size_bytes, fd=fd)
-
-    def write_zeros(self, segment: Segment) -> bool:
-        """Write what reads as zeros anyway. Return whether there was room for it. Raises OSError.
-
-        An fdatasync into merely allocated blocks has the file system note in a journal of its own that they are written
-        now: twice the time, and the processor time. In pieces, so that nobody's fdatasync waits behind all of it.
-        """
-        zeros = bytes(min(_CHUNK_BYTES, segment.size_bytes))
-        try:
-            for offset in range(0, segment.size_bytes, _CHUNK_BYTES):
-                self.disk.pwrite(segment.fd, zeros[: segment.size_bytes - offset], offset)
-                self.disk.fsync(segment.fd)
-        except OSError as error:  # allocated is not enough where blocks are never rewritten in place
-            if error.errno not in NO_ROOM:
-                raise
-            return False
-        return True
 
     def remove(self, path: Path) -> None:
         self.disk.unlink(path)

@@ -27,7 +27,6 @@ class Shelf:
         self._lock = threading.Lock()
         self._segments = recovered.segments
         self._written: Segment | None = None
-        self._preparing: Segment | None = None  # zeros are being written to it
         self._prepared: Segment | None = None
         self._published = 0
         self._closed = False
@@ -40,8 +39,8 @@ class Shelf:
 
     @property
     def bytes_used(self) -> int:
-        coming = self._prepared or self._preparing
-        return sum(segment.size_bytes for segment in self._segments) + (coming.size_bytes if coming else 0)
+        prepared = self._prepared
+        return sum(segment.size_bytes for segment in self._segments) + (prepared.size_bytes if prepared else 0)
 
     @property
     def segment_bytes(self) -> int:
@@ -81,12 +80,7 @@ class Shelf:
         """Have a segment ready, so that neither rolling nor a full disk is met in the middle of a group."""
         with self._lock:
             if not (self._prepared or self._closed):
-                self._preparing = self._next()
-        if segment := self._preparing:
-            zeroed = self._folder.write_zeros(segment)  # without the lock: nobody waits for it
-            with self._lock:
-                self._preparing = None
-                self._offer(segment, zeroed)
+                self._prepared = self._next()
 
     def _next(self) -> Segment | None:
         try:
@@ -96,15 +90,6 @@ class Shelf:
             return None
         self._set_full(False)
         return segment
-
-    def _offer(self, segment: Segment, zeroed: bool) -> None:
-        """Let this be the next one, unless writing could not wait for it and has gone past it."""
-        if not zeroed:
-            self._set_full(self._written is None)
-        if self._closed or not zeroed or segment.identity.number < self.number:
-            self._discard(segment)
-        else:
-            self._prepared = segment
 
     def published(self, sequence: int) -> None:
         """From now on the insurance of the segments up to this sequence runs."""
@@ -176,11 +161,8 @@ class Shelf:
     def _drop_prepared(self) -> None:
         if segment := self._prepared:
             self._prepared = None
-            self._discard(segment)
-
-    def _discard(self, segment: Segment) -> None:
-        self._folder.disk.close(segment.fd)
-        self._folder.remove(segment.path)
+            self._folder.disk.close(segment.fd)
+            self._folder.remove(segment.path)
 
     def _create(self, size_bytes: int) -> Segment:
         """Raises JournalFull once not even the removal of all published segments makes the room."""

@@ -225,8 +225,7 @@ class FaultyDisk(Disk):
         os.fdatasync(fd)
 
     def pwrite(self, fd: int, content: bytes, offset: int) -> int:  # type: ignore[override]
-        if any(memoryview(content)[:100]):  # a frame, and not the zeros of a segment that is being prepared
-            self._call("pwrite")
+        self._call("pwrite")
         return os.pwrite(fd, memoryview(content)[: self.most_bytes_a_write], offset)
 
     def allocate(self, fd: int, offset: int, size: int) -> None:  # type: ignore[override]
