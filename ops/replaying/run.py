@@ -11,12 +11,12 @@ from . import jobs
 from .sending import Copier, Copy, Pace, copying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     import asyncpg
 
     from .jobs import Job
-    from .sources import Source
+    from .sources import Lot, Source
 
 CHECKPOINT_S = 1.0
 
@@ -43,19 +43,46 @@ class Runner:
             KafkaError, OSError, TimeoutError, asyncpg.PostgresError: it stands at its last checkpoint, to be resumed.
         """
         job, pace = self._job, Pace(self._job.rate)
-        async with copying(kafka) as producer, aclosing(source.lots(job.progress, pace.portion)) as lots:
+        async with (
+            copying(kafka) as producer,
+            aclosing(source.lots(job.progress, pace.portion)) as lots,
+            aclosing(self._until_stopped(lots)) as ticks,
+        ):
             copier, written_s = Copier(producer, job.target, partition), time.monotonic()
-            async for lot in lots:
-                await copier.send(map(source.copy, lot.chosen))
-                job.looked_at += lot.looked_at
-                job.sent += len(lot.chosen)
-                job.progress = lot.progress
-                await pace.wait(len(lot.chosen))
-                if self._stop.is_set() or time.monotonic() - written_s > CHECKPOINT_S:
+            async for lot in ticks:
+                if lot:
+                    await copier.send(map(source.copy, lot.chosen))
+                    job.looked_at += lot.looked_at
+                    job.sent += len(lot.chosen)
+                    job.progress = lot.progress
+                    await pace.wait(len(lot.chosen))
+                if time.monotonic() - written_s >= CHECKPOINT_S:
                     if state := await self._checkpoint(copier):
                         return state
                     written_s = time.monotonic()
             return await self._checkpoint(copier) or await self._end(jobs.DONE)
+
+    async def _until_stopped(self, lots: AsyncGenerator[Lot]) -> AsyncGenerator[Lot | None]:
+        """Yield the lots, and None where none came within a second: Kafka may be away, and still somebody may pause."""
+        stopping = asyncio.ensure_future(self._stop.wait())
+        following = asyncio.ensure_future(anext(lots, None))
+        try:
+            while True:
+                await asyncio.wait((following, stopping), timeout=CHECKPOINT_S, return_when=asyncio.FIRST_COMPLETED)
+                if stopping.done():
+                    return
+                if not following.done():
+                    yield None
+                    continue
+                if (lot := following.result()) is None:
+                    return
+                yield lot
+                following = asyncio.ensure_future(anext(lots, None))
+        finally:
+            for task in (stopping, following):
+                task.cancel()
+            await asyncio.wait((stopping, following))
+            _ = following.cancelled() or following.exception()  # it is taken, whatever ended us
 
     async def _checkpoint(self, copier: Copier) -> str | None:
         """Write down what the target has durably; return the new state if the job is to stop."""

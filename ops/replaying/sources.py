@@ -100,7 +100,8 @@ class FromTopic:
             async for partition, records, next_offset in read(client, topics.DIAL_RESULTS, wanted):
                 chosen = records if matches is None else [one for one in records if matches(one)]
                 at[str(partition)][0] = next_offset
-                yield Lot(len(records), chosen, at)
+                # Copied: a checkpoint of what is sent may be written while the next lot is fetched.
+                yield Lot(len(records), chosen, {number: list(span) for number, span in at.items()})
 
     def copy(self, found: Any) -> Copy:  # noqa: ANN401
         """Copy a record of the topic."""

@@ -32,6 +32,7 @@ from .crm import Outcome, newest, shuffled_results
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 KILLS = int(os.environ.get("FAULTS_REPLAY_KILLS", "20"))
+FALLS = int(os.environ.get("FAULTS_REPLAY_FALLS", "5"))
 CONSUMERS = ("storage", "analytics", "crm")
 RATE = 500
 LIMIT_S = 120.0
@@ -148,6 +149,37 @@ async def test_replays_that_are_killed_fill_every_sink_once_and_again_change_not
         report(f"replayed again to 3 consumers: {len(events)} each, all skipped")
         for what, found_before in before.items():
             assert after[what] == found_before, what
+
+
+async def test_a_broker_that_is_killed_beneath_a_replay_costs_it_nothing(
+    own_broker: Broker, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = shuffled_results(contacts=500, calls=10, seed=2)
+    chance, resumed = random.Random(2), 0
+    async with own_topics(own_broker.bootstrap_servers, monkeypatch, "storage") as kafka, database(dsn) as connection:
+        await kafka.publish(events)
+        original = ids(await everything(kafka, topics.DIAL_RESULTS))
+        process = command(kafka, dsn, "replay", "--to", "storage", "--rate", str(RATE), "--yes", "--quick")
+        job_id = await begun(connection, "storage")
+        for _ in range(FALLS):
+            await asyncio.sleep(chance.uniform(0.5, 1.5))
+            await asyncio.to_thread(own_broker.kill)
+            await asyncio.sleep(chance.uniform(0.0, 12.0))
+            await asyncio.to_thread(own_broker.start)
+            if process.poll() is not None:
+                assert process.returncode == 75
+                process.communicate()
+                process, resumed = command(kafka, dsn, "replay", "resume", job_id), resumed + 1
+                await until_state(connection, job_id, jobs.RUNNING)
+        await until_state(connection, job_id, jobs.DONE)
+        await said(process)
+        copied = ids(await everything(kafka, topics.replay("storage")))
+    missing, doubles = (original - copied).total(), (copied - original).total()
+    report(
+        f"{FALLS} x kill -9 of the broker beneath a replay of {original.total()} records: {missing} missing, "
+        f"{doubles} sent twice, resumed {resumed} times"
+    )
+    assert missing == 0
 
 
 async def killed(kafka: Kafka, dsn: str, to: str, kills: int, chance: random.Random) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -215,6 +216,16 @@ async def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(kafka: Kafka
     assert [row["command"] for row in said_so] == ["replay", "replay pause", "replay paused", "replay resume", "replay done"]  # fmt: skip  # noqa: E501
     assert json.loads(said_so[-1]["counts"])["sent"] == 300
     assert "@" in said_so[0]["who"]
+
+
+async def test_ctrl_c_pauses(kafka: Kafka, dsn: str) -> None:
+    await kafka.publish(results(300))
+    process = command(kafka, dsn, "replay", "--to", "storage", "--rate", "60", "--yes", "--json")
+    job = await begun(dsn, 20)
+    process.send_signal(signal.SIGINT)
+    told = await said(process, 78)
+    assert (told["id"], told["state"]) == (job.id, jobs.PAUSED)
+    assert told["sent"] == len(await everything(kafka, topics.replay("storage"))) < 300
 
 
 async def test_a_killed_job_is_told_from_a_running_one_and_goes_on(kafka: Kafka, dsn: str) -> None:
