@@ -52,7 +52,7 @@ _BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|([\[{])|[\]}]', re.DOTALL)
 
 def too_deep(text: bytes) -> bool:
     """Tell whether valid JSON is nested deeper than `MAX_DEPTH`: one limit for every reader, whatever its stack."""
-    if text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
+    if len(text) <= MAX_DEPTH or text.count(b"{") + text.count(b"[") <= MAX_DEPTH:
         return False
     depth = 0
     for bracket in _BRACKETS.finditer(text):

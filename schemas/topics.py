@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aiokafka.partitioner import murmur2
+from .murmur import murmur2
 
 DIAL_RESULTS = "dial-results"
 QUARANTINE = "dial-results.quarantine"
@@ -51,7 +51,7 @@ def group(consumer: str) -> str:
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a key, as the Java client's default partitioner has it (murmur2)."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 @dataclass(frozen=True)

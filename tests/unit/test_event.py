@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.partitioner import murmur2 as reference_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import topics, wire
 from schemas.blu import BluRecord, decode_callback
 from schemas.event import DialResult, dial_result, event_id
+from schemas.murmur import murmur2
 from schemas.wire import InvalidRecord
 
 from .json_texts import read, records, write
@@ -171,3 +173,8 @@ def test_an_event_is_frozen() -> None:
     with pytest.raises(AttributeError):
         documented().merchant = "other"  # type: ignore[misc]
     assert isinstance(documented().result, msgspec.Raw)
+
+
+@given(st.binary(max_size=60))
+def test_the_hash_is_aiokafkas_to_the_bit(key: bytes) -> None:
+    assert murmur2(key) & 0x7FFFFFFF == reference_murmur2(key) & 0x7FFFFFFF
