@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,6 +59,7 @@ async def reader(options: Mapping[str, Any], max_records: int = 2_000) -> AsyncI
         retry_backoff_ms=500,
     )
     async with started(client, REQUEST_S, _STOP_S):
+        await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped before the tasks that it started have had a turn
         yield client
 
 

@@ -43,7 +43,8 @@ async def create(places: Places, job: Job, *, quick: bool, dry_run: bool, yes: b
     async with database(places.dsn()) as connection, database(places.dsn()) as reading:
         source = await _source(places, job, reading)
         job.progress, expected = await source.begin()
-        show.say(f"{expected.at_most:,} records at most, by offsets" if job.source == jobs.TOPIC else "")
+        if job.source == jobs.TOPIC:
+            show.say(f"{expected.at_most:,} records at most, by offsets")
         if not quick:
             expected = await _count(source, job, expected, connection, places, show)
         show.plan(expected, job.rate, to.consumer)
@@ -99,7 +100,7 @@ async def _work(
         with _paused_by_signals(runner):
             job.state = await runner.run(source, places.kafka, to.partition)
     await _audit(connection, f"replay {job.state}", job)
-    show.job(job)
+    show.job(await jobs.get(connection, job.id))
     return job.state
 
 

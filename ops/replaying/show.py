@@ -60,6 +60,8 @@ class Show:
     def bar(self, what: str, total: int) -> Iterator[Any]:
         """Give a function that moves a progress bar to a number."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        with Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        ) as progress:
             task = progress.add_task(what, total=total)
             yield lambda number: progress.update(task, completed=number)

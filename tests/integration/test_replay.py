@@ -218,6 +218,13 @@ async def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(kafka: Kafka
     assert "@" in said_so[0]["who"]
 
 
+async def test_where_nothing_is_there_nothing_is_done(kafka: Kafka, dsn: str) -> None:
+    for arguments in (("replay", "--to", "storage", "--yes"), ("redrive", "storage", "--list")):
+        await said(command(kafka, dsn, *arguments, "--json"))
+    async with database(dsn) as connection:
+        assert not await jobs.latest(connection, 1)
+
+
 async def test_ctrl_c_pauses(kafka: Kafka, dsn: str) -> None:
     await kafka.publish(results(300))
     process = command(kafka, dsn, "replay", "--to", "storage", "--rate", "60", "--yes", "--json")
