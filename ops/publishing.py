@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from ops.ending import NotNow
-from schemas.clients import started
+from ops.ending import NotNow, connected
 from schemas.topics import DIAL_RESULTS, MAX_RECORD_BYTES, partition_of
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from schemas.wire import KafkaRecord
 
-_CONNECT_S = 15.0
-_STOP_S = 5.0
 _REQUEST_MS = 15_000
 
 
@@ -66,8 +63,7 @@ async def results_topic(options: Mapping[str, Any]) -> AsyncIterator[Results]:
     """Connect.
 
     Raises:
-        NotNow: the topic is missing; it is never asked for by name, which might create it.
-        KafkaError, OSError, TimeoutError: no broker answers.
+        NotNow: no broker answers, or the topic is missing; it is never asked for by name, which might create it.
     """
     producer = AIOKafkaProducer(
         **options,
@@ -77,7 +73,7 @@ async def results_topic(options: Mapping[str, Any]) -> AsyncIterator[Results]:
         max_request_size=2 * MAX_RECORD_BYTES,
         request_timeout_ms=_REQUEST_MS,
     )
-    async with started(producer, _CONNECT_S, _STOP_S):
+    async with connected(producer):
         if not await producer.client.force_metadata_update():
             raise KafkaError
         partitions = len(producer.client.cluster.partitions_for_topic(DIAL_RESULTS) or ())

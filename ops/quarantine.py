@@ -16,6 +16,7 @@ from rich.table import Table
 from ops import audit
 from ops.ending import NotNow, run_or_later
 from ops.places import Places, database, with_places
+from ops.printable import printable
 from ops.publishing import results_topic
 from ops.quarantining import work
 from ops.quarantining.kept import Kept, Wanted, scan
@@ -123,7 +124,7 @@ def show(*, place: Place, unmask: bool, as_json: bool, places: Places) -> None:
             said = dict(work.described(kept, await settled(connection)))
             if unmask:
                 await audit.record(connection, "quarantine show", {"place": said["place"], "unmask": True}, {})
-                said["body"] = kept.body.decode(errors="backslashreplace")
+                said["body"] = printable(kept.body.decode(errors="backslashreplace"))
             return said
 
     said = run_or_later(_NAME, one())
@@ -159,7 +160,7 @@ def try_(*, wanted: Wanted, rule: Rule | None, limit: int, as_json: bool, places
         for outcome in tried.shown:
             click.echo(f"{outcome['place']}:")
             for result in outcome["results"]:
-                click.echo("  " + "\n  ".join(f"{name}: {value}" for name, value in result.items()))
+                click.echo("  " + "\n  ".join(f"{name}: {printable(value)}" for name, value in result.items()))
         _say(tried)
     sys.exit(CHECK_FAILED if tried.unreadable else 0)
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from ops.blu.client import PAGE_SIZE, REACH_DAYS
 from ops.ending import NotNow, run_now, run_or_later
 from ops.places import Places, database, with_places
+from ops.printable import printable
 from ops.reconciling.session import Asked, Found, look, publish
 from ops.times import parse_time
 from schemas.merchants import MerchantsFileError, Query, load_merchants
@@ -198,11 +199,11 @@ class _Run:
         table = Table("task", "same", "missing", "different", "extra", "unreadable")
         uneven = [one for one in found.compared if sum(one.counts().values()) > one.same]
         for compared in uneven[:_SHOWN]:
-            table.add_row(compared.task_id, *(f"{count:,}" for count in compared.counts().values()))
+            table.add_row(printable(compared.task_id), *(f"{count:,}" for count in compared.counts().values()))
         if uneven:
             Console().print(table)
         for task_id, why in list(found.refused.items())[:_SHOWN]:
-            click.echo(f"task {task_id}: Blu refused: {why}")
+            click.echo(f"task {printable(task_id)}: Blu refused: {why}")
         for compared in uneven[:_SHOWN]:
             _examples(compared.task_id, "different, Blu's", [event for event, _ in compared.different])
             _examples(compared.task_id, "extra", compared.extra)
@@ -212,7 +213,7 @@ class _Run:
 def _examples(task_id: str, kind: str, events: list[str]) -> None:
     if events:
         more = f" and {len(events) - _SHOWN:,} more" if len(events) > _SHOWN else ""
-        click.echo(f"task {task_id}, {kind}: {' '.join(events[:_SHOWN])}{more}")
+        click.echo(f"task {printable(task_id)}, {kind}: {' '.join(events[:_SHOWN])}{more}")
 
 
 def _told(found: Found) -> dict[str, Any]:

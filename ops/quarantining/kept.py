@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
-from ops.ending import NotNow
+from ops.ending import NotNow, connected
 from ops.quarantining import masking
 from schemas import topics
-from schemas.clients import started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from aiokafka import ConsumerRecord
 
-_CONNECT_S = 15.0
-_STOP_S = 1.0
 _FETCH_MS = 1_000
 _SILENCES = 30  # fetches in a row that bring nothing, though there is more: then Kafka counts as away
 
@@ -92,11 +89,11 @@ async def scan(options: Mapping[str, Any], wanted: Wanted) -> AsyncGenerator[Kep
     All of it is read: few bodies end here, and one that Kafka keeps without a time is found by no question for times.
 
     Raises:
-        NotNow: there is no such topic.
-        KafkaError, OSError, TimeoutError: Kafka does not answer.
+        NotNow: no broker answers, or there is no such topic.
+        KafkaError: Kafka does not answer any more.
     """
     consumer = AIOKafkaConsumer(**options, enable_auto_commit=False, max_partition_fetch_bytes=topics.MAX_RECORD_BYTES)
-    async with started(consumer, _CONNECT_S, _STOP_S):
+    async with connected(consumer):
         partitions = await _partitions(consumer)
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)

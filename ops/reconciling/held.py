@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from ops.ending import NotNow
+from ops.ending import NotNow, connected
 from schemas import topics
-from schemas.clients import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-_CONNECT_S = 15.0
-_STOP_S = 1.0
 _LOOK_EVERY_S = 0.5
 
 _OF_TASK = "SELECT event_id::text, record_id FROM dial_result_masked WHERE merchant = $1 AND task_id = $2"
@@ -62,11 +59,11 @@ async def caught_up(options: Mapping[str, Any], limit_s: float) -> None:
     """Wait until storage has what is in the topic now: what is on its way would look missing.
 
     Raises:
-        NotNow: it has not, after `limit_s`; or the topic is missing.
-        KafkaError, OSError, TimeoutError: Kafka does not answer.
+        NotNow: it has not, after `limit_s`; or no broker answers, or the topic is missing.
+        KafkaError: Kafka does not answer any more.
     """
     consumer = AIOKafkaConsumer(**options, group_id=topics.group("storage"), enable_auto_commit=False)
-    async with started(consumer, _CONNECT_S, _STOP_S):
+    async with connected(consumer):
         await consumer._client.force_metadata_update()  # noqa: SLF001  # of all topics: asking for one might create it
         partitions = [
             TopicPartition(topics.DIAL_RESULTS, number)

@@ -112,7 +112,7 @@ async def publish(connection: asyncpg.Connection, options: Mapping[str, Any], as
     """Publish what is missing, unless storage holds something of that record by now. Audited before.
 
     Raises:
-        NotNow, KafkaError, OSError, TimeoutError: as `results_topic` and its `send`; it may be done again.
+        NotNow, KafkaError: as `results_topic` and its `send`; it may be done again.
     """
     async with results_topic(options) as topic:
         await audit.record(connection, "reconcile", asked.for_audit(), found.totals())

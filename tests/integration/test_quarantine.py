@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from asyncio import to_thread
 from collections.abc import Callable
@@ -148,29 +149,30 @@ async def everything(broker: Broker) -> list[Any]:
 
 def test_groups_by_reason_and_shape_and_shows_nobody(own_broker: Broker, command: Run, database: str) -> None:
     bodies = [f'{{"taskId":{n},"records":[{{"id":{n},"name":"{CANARY}{n}"}}]}}'.encode("gbk") for n in range(5)]
-    strange = f'{{"taskId":1,"records":[{{"custId":1,"name":"{CANARY}"}}]}}'.encode()
+    strange = f'{{"taskId":1,"records":[{{"custId":1,"name":"{CANARY}\x1b[2J"}}]}}'.encode()
     places = run(quarantined(own_broker, *bodies, strange, merchant="grouped"))
     listed = command("list", "--merchant", "grouped", "--json")
     groups = json.loads(listed.stdout)
     assert [(group["reason"], group["bodies"], group["open"]) for group in groups] == [
         ("not-utf8", 5, 5),
-        ("no-id", 1, 1),
+        ("not-json", 1, 1),
     ]
     assert groups[0]["shape"] == '{"taskId":0,"records":[{"id":0,"name":"…"}]}'
     assert groups[0]["merchants"] == {"grouped": 5}
     assert groups[0]["first"] == "2026-11-24T03:14:15.926Z"
     shown = command("show", places[5])
-    assert '"name": "…9"' in shown.stdout.replace('":"', '": "')
+    assert '"name": "…13"' in shown.stdout.replace('":"', '": "')
     texts = [listed.output, shown.output, command("list").output, command("try", "--merchant", "grouped").output]
     assert CANARY not in "".join(texts)
     assert not rows(database, "SELECT FROM ops.audit")
 
     unmasked = command("show", places[5], "--unmask")
     assert CANARY in unmasked.stdout
+    assert "\x1b" not in unmasked.stdout, "it could write to the terminal what it likes"
     (entry,) = rows(database, "SELECT command, arguments FROM ops.audit")
     assert (entry["command"], json.loads(entry["arguments"])["place"]) == ("quarantine show", places[5])
     only = command("try", "--id", groups[1]["id"], "--json")
-    assert json.loads(only.stdout)["reasons"] == {"no-id": 1}
+    assert json.loads(only.stdout)["reasons"] == {"not-json": 1}
 
 
 def test_bytes_are_exported_as_they_came_for_their_owner_alone(
@@ -219,6 +221,11 @@ def test_what_is_away_is_said(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     away = command("list")
     assert (away.exit_code, "Kafka does not answer" in away.stderr) == (75, True)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("ops.ending._CONNECT_S", 0.5)
+        away = command("list")
+    assert (away.exit_code, "Kafka does not answer" in away.stderr) == (75, True), "not PostgreSQL"
     assert command("show", "nonsense").exit_code == 2
     file = tmp_path / "rule.toml"
     file.write_text('encoding = "utf-7"')
