@@ -28,8 +28,8 @@ from schemas.quiet import quieten, report_stray, report_uncaught
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Where one busy core is all there is, acknowledging gets the greater part of it: what waits is safe in the journal. After
-# 5 s of 23,000/s that fill the core some 28,000 wait 2 s later; with 0 none wait, and 15,500/s are acknowledged.
+# Where one busy core is all there is, acknowledging gets the greater part of it: what waits is safe in the journal.
+# After 5 s of 23,000/s that fill the core some 28,000 wait 2 s later; with 0 none wait, and 15,500/s are acknowledged.
 NICER = 1
 
 
