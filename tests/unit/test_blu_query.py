@@ -70,7 +70,8 @@ async def test_what_the_query_says_has_the_event_id_of_its_callback() -> None:
     held = Held()
     for callback in calls:
         held.events[named(callback)] = callback.record_id
-    comparison = Comparison("demo", "77", held, ("jobId", "taskId"))
+    query = Query(url="https://blu.example", app_id=APP_ID, app_key=KEY)  # type: ignore[arg-type]
+    comparison = Comparison("demo", "77", held, query.only_in_query)
     async with asking(queries) as client:
         async for page in client.pages("77"):
             assert all({"jobId", "taskId"} <= record.keys() for record in page)
