@@ -41,7 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from pydantic import SecretStr
+    from pydantic_settings import BaseSettings
+
     from consumers.dry_run import Preview
+    from consumers.erasing import Receipts
 
 log = structlog.get_logger()
 
@@ -104,7 +108,17 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _destination(sink: FoundSink, settings: ConsumerSettings) -> Destination:
     sink_settings = sink.settings()
     merchants = load_merchants(settings.merchants_file) if settings.merchants_file else {}
-    return Destination(sink.name, lambda: sink.connect(sink_settings, merchants), sink.batching, _version())
+    receipts = _receipts(settings.receipts_dsn, sink, sink_settings)
+    return Destination(sink.name, lambda: sink.connect(sink_settings, merchants), sink.batching, _version(), receipts)
+
+
+def _receipts(dsn: SecretStr | None, sink: FoundSink, sink_settings: BaseSettings) -> Receipts | None:
+    address = dsn.get_secret_value() if dsn else sink.database(sink_settings)
+    if address is None:
+        return None
+    from consumers.receipts import PostgresReceipts  # noqa: PLC0415  # asyncpg is not part of every installation
+
+    return PostgresReceipts(address, sink.name)
 
 
 def _preview(sink: FoundSink, settings: ConsumerSettings) -> AbstractAsyncContextManager[Preview]:

@@ -38,7 +38,7 @@ async def check_topics(kafka_options: Mapping[str, Any], consumer: str) -> None:
         TopicsUnfit: one is missing, or the replay topic has another number of partitions than the live one.
         KafkaError, TimeoutError: Kafka cannot be asked.
     """
-    wanted = (topics.DIAL_RESULTS, topics.replay(consumer), topics.dead_letter(consumer))
+    wanted = (topics.DIAL_RESULTS, topics.replay(consumer), topics.dead_letter(consumer), topics.erased())
     found = await partitions(kafka_options)
     if missing := [topic for topic in wanted if topic not in found]:
         raise TopicsUnfit(f"topics are missing: {', '.join(missing)}; `dial-results topics apply` makes them")
@@ -86,6 +86,25 @@ async def consuming(
         max_partition_fetch_bytes=_PARTITION_BYTES,
     )
     async with started(client, REQUEST_S, _STOP_S):  # where Kafka is away at the end, the group notices by itself
+        yield client
+
+
+@asynccontextmanager
+async def reading(kafka_options: Mapping[str, Any], consumer: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Give a started client without a group, for a topic that every process reads whole.
+
+    Raises:
+        KafkaError, TimeoutError: Kafka cannot be reached.
+    """
+    client = AIOKafkaConsumer(
+        **kafka_options,
+        client_id=topics.group(consumer),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        request_timeout_ms=int(REQUEST_S * 1_000),
+        retry_backoff_ms=500,
+    )
+    async with started(client, REQUEST_S, _STOP_S):
         yield client
 
 

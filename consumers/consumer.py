@@ -24,11 +24,14 @@ from aiokafka.errors import KafkaError
 from consumers import broker
 from consumers.buffer import Buffer
 from consumers.dead_letter import DeadLetters
+from consumers.erasing import Eraser
 from consumers.errors import KafkaRefuses
 from consumers.fetching import Fetcher
 from consumers.progress import Progress
 from consumers.rejects import RejectRun
+from consumers.settling import Settling
 from consumers.status import Status
+from consumers.suppression import Suppression
 from consumers.tenure import Tenure
 from consumers.watch import Watch, Watchdog
 from consumers.writer import Parts, Writer
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from consumers.erasing import Receipts
     from consumers.metrics import Metrics
     from consumers.settings import ConsumerSettings
     from consumers.sink import Batching, Sink
@@ -56,6 +60,8 @@ class Destination:
     connect: Callable[[], AbstractAsyncContextManager[Sink]]
     batching: Batching
     version: str
+    receipts: Receipts | None = None
+    """Where it says that a contact is erased; None: only in the log."""
 
 
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's base class is untyped
@@ -129,20 +135,23 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's b
 
     async def _work(self) -> None:
         async with AsyncExitStack() as stack:
-            consumer, dead_letters = await self._opened(stack)
+            consumer, dead_letters, suppression = await self._opened(stack)
             self._fetcher = Fetcher(consumer, self._buffer)
-            writer = Writer(self._parts(consumer, dead_letters), self._settings.reject_hold_s)
+            parts = self._parts(consumer, dead_letters, suppression)
+            settling = Settling(parts, Backoff())
+            writer = Writer(parts, settling, self._settings.reject_hold_s)
+            eraser = Eraser(parts, settling, self._destination.receipts)
             watchdog = Watchdog(self._settings.watchdog_s)
             watch = Watch(consumer, self._progress, self._fetcher, self.status, self._metrics, watchdog)
             consumer.subscribe([topics.DIAL_RESULTS, topics.replay(self._destination.name)], listener=self)
             try:
                 async with asyncio.TaskGroup() as group:
-                    for part in (self._fetcher, writer, watch):
+                    for part in (suppression, self._fetcher, writer, watch, eraser):
                         group.create_task(part.run())
             except BaseExceptionGroup as group:
                 raise _cause(group) from None
 
-    def _parts(self, consumer: AIOKafkaConsumer, dead_letters: DeadLetters) -> Parts:
+    def _parts(self, consumer: AIOKafkaConsumer, dead_letters: DeadLetters, suppression: Suppression) -> Parts:
         return Parts(
             consumer=consumer,
             connect=self._destination.connect,
@@ -150,12 +159,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's b
             dead_letters=dead_letters,
             tenure=self._tenure,
             progress=self._progress,
+            suppression=suppression,
             rejects=self._rejects,
             status=self.status,
             metrics=self._metrics,
         )
 
-    async def _opened(self, stack: AsyncExitStack) -> tuple[AIOKafkaConsumer, DeadLetters]:
+    async def _opened(self, stack: AsyncExitStack) -> tuple[AIOKafkaConsumer, DeadLetters, Suppression]:
         """Open the clients, waiting for Kafka for ever.
 
         Raises:
@@ -170,8 +180,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's b
                         broker.consuming(self._kafka_options, name, self._settings.session_timeout_s)
                     )
                     producer = await trial.enter_async_context(broker.producing(self._kafka_options, name))
+                    reader = await trial.enter_async_context(broker.reading(self._kafka_options, name))
                     await stack.enter_async_context(trial.pop_all())
-                    return consumer, DeadLetters(producer, name, self._destination.version)
+                    return consumer, DeadLetters(producer, name, self._destination.version), Suppression(reader)
             except (KafkaError, TimeoutError) as error:
                 log.warning("kafka_not_reached", error=type(error).__name__, failures=failures)
                 await asyncio.sleep(backoff.wait_s(failures))

@@ -33,6 +33,8 @@ class FoundSink:
     connect: Callable[[Any, Mapping[str, Merchant]], AbstractAsyncContextManager[Sink]]
     event_ids: Callable[[Any], Awaitable[list[str]]]
     batching: Batching
+    database: Callable[[Any], str | None] = lambda _settings: None
+    """The address of the sink's own PostgreSQL, where it has one: receipts of erasures may go there."""
     preview: Callable[[Any, Mapping[str, Merchant]], AbstractAsyncContextManager[Preview]] | None = None
     """For `--dry-run`; None where the sink has none."""
 
@@ -52,8 +54,9 @@ def find(name: str) -> FoundSink:
         raise UnfitSink(f"there is no sink {name!r}; there are: {', '.join(names())}")
     try:
         module = importlib.import_module(f"{sinks.__name__}.{name}")
-        batching, preview = getattr(module, "BATCHING", Batching()), getattr(module, "preview", None)
-        return FoundSink(name, module.Settings, module.connect, module.event_ids, batching, preview)
+        optional = {part: getattr(module, part) for part in ("database", "preview") if hasattr(module, part)}
+        batching = getattr(module, "BATCHING", Batching())
+        return FoundSink(name, module.Settings, module.connect, module.event_ids, batching, **optional)
     except ModuleNotFoundError as error:
         raise UnfitSink(f"{name} needs {error.name}: pip install 'dial-results[{name}]'") from error
     except AttributeError as error:

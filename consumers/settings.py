@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +18,9 @@ class ConsumerSettings(BaseSettings):
     admin_port: int = Field(8090, ge=0, le=65_535, description="port of the same; 0: any free one")
     merchants_file: Path | None = Field(
         None, description="merchants' field names and time zones; none: likely names and UTC"
+    )
+    receipts_dsn: SecretStr | None = Field(
+        None, description="PostgreSQL for receipts of erasures; none: the sink's own database, or no receipts"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     # One bad record is normal, five may be one bad upload; a hundred without a good one between is a bad deploy.

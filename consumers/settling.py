@@ -34,6 +34,8 @@ class Settling:
     def __init__(self, parts: Parts, backoff: Backoff) -> None:
         self._parts = parts
         self._backoff = backoff
+        self._connected: asyncio.Future[Sink] = asyncio.get_running_loop().create_future()
+        self._one_at_a_time = asyncio.Lock()
 
     async def connected(self, stack: AsyncExitStack) -> Sink:
         """Connect to the destination, trying for ever while it is away."""
@@ -45,7 +47,20 @@ class Settling:
                 await asyncio.sleep(self._backoff.wait_s(failures, away.retry_after_s))
             else:
                 self._available()
+                self._connected.set_result(sink)
                 return sink
+        raise AssertionError
+
+    async def erase(self, merchant: str, record_id: str) -> str:
+        """Erase one contact, trying for ever while the destination is away; return what remains there."""
+        sink = await asyncio.shield(self._connected)
+        for attempt in itertools.count(1):
+            try:
+                async with self._one_at_a_time:
+                    return await sink.erase(merchant, record_id)
+            except SinkUnavailable as away:
+                log.warning("not_erased_yet", reason=away.reason, attempts=attempt)
+                await asyncio.sleep(self._backoff.wait_s(attempt, away.retry_after_s))
         raise AssertionError
 
     async def settle(self, sink: Sink, batch: Sequence[Received]) -> list[Outcome]:
@@ -99,7 +114,14 @@ class Settling:
 
     async def _attempt(self, sink: Sink, deliveries: Sequence[Delivery]) -> dict[str, str]:
         """Call the sink once. Returns what it rejected."""
-        began = time.perf_counter()
+        async with self._one_at_a_time:
+            began = time.perf_counter()
+            # Looked up here: an erasure that was heard of since the batch came is done before this, or behind it.
+            left = [one for one in deliveries if not self._parts.suppression.holds(one)]
+            self._parts.metrics.suppressed.inc(len(deliveries) - len(left))
+            return await self._call(sink, left, began) if left else {}
+
+    async def _call(self, sink: Sink, deliveries: Sequence[Delivery], began: float) -> dict[str, str]:
         try:
             await sink.write(deliveries)
         except EventsRejected as rejected:

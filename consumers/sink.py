@@ -113,3 +113,18 @@ class Sink(Protocol):
             SinkUnavailable: the destination is away; call again with the same events.
             EventsRejected: the named events can never succeed, the others are durable.
         """
+
+    async def erase(self, merchant: str, record_id: str) -> str:
+        """Erase every event of one contact at the destination, durably, with all that was derived from it.
+
+        The runner calls it like `write` and never beside it, and gives the sink nothing of that contact from then on.
+        It may be called again, and for a contact that the destination never had: both are harmless. It also has to
+        undo what a cancelled `write`, or a frozen predecessor's, brings in late.
+
+        Returns:
+            "" where nothing of the contact is left there; else what is left, in a sentence without personal data: it
+            goes into the receipt.
+
+        Raises:
+            SinkUnavailable: the destination is away; call again.
+        """

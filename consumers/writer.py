@@ -11,7 +11,6 @@ import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from consumers.errors import Interrupted
-from consumers.settling import Settling
 from schemas.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     from consumers.progress import Progress
     from consumers.received import Received
     from consumers.rejects import Outcome, RejectRun
+    from consumers.settling import Settling
     from consumers.sink import Sink
     from consumers.status import Status
+    from consumers.suppression import Suppression
     from consumers.tenure import Tenure
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ class Parts:
     dead_letters: DeadLetters
     tenure: Tenure
     progress: Progress
+    suppression: Suppression
     rejects: RejectRun
     status: Status
     metrics: Metrics
@@ -51,11 +53,11 @@ class Parts:
 class Writer:
     """Takes batches from the buffer, one after the other."""
 
-    def __init__(self, parts: Parts, reject_hold_s: float) -> None:
+    def __init__(self, parts: Parts, settling: Settling, reject_hold_s: float) -> None:
         self._parts = parts
         self._reject_hold_s = reject_hold_s
         self._backoff = Backoff()
-        self._settling = Settling(parts, self._backoff)
+        self._settling = settling
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -86,6 +88,7 @@ class Writer:
 
     async def _deliver(self, sink: Sink, batch: Sequence[Received]) -> None:
         parts, tenure = self._parts, self._parts.tenure.number
+        await self._insist("erased_contacts_unknown", lambda: parts.suppression.be_sure(tenure))
         outcomes = await self._settling.settle(sink, batch)
         parts.tenure.check(tenure)
         released = parts.rejects.judge(outcomes) if batch else parts.rejects.release()
@@ -95,7 +98,8 @@ class Writer:
         await self._commit()
         parts.metrics.events_done.inc(sum(outcome.reason is None for outcome in outcomes))
 
-    async def _dead_letter(self, released: Sequence[Outcome]) -> None:
+    async def _dead_letter(self, rejected: Sequence[Outcome]) -> None:
+        released = [one for one in rejected if not self._parts.suppression.holds_record(one.received)]
         if not released:
             return
         await self._insist("dead_letters_not_written", lambda: self._parts.dead_letters.send(released))

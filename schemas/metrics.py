@@ -63,6 +63,8 @@ REPLAY_LAG = "dial_results_consumer_replay_lag_events"
 SINK_AVAILABLE = "dial_results_consumer_sink_available"  # 0 while it waits for its sink
 WRITE_SECONDS = "dial_results_consumer_write_seconds"  # histogram: one call of the sink
 LAST_COMMIT = "dial_results_consumer_last_commit_timestamp_seconds"
+SUPPRESSED = "dial_results_consumer_events_suppressed"  # left out, since their contact was erased
+ERASURES_OWED = "dial_results_consumer_erasures_owed"  # heard of, and not yet done with a receipt by this process
 
 # -- the crm consumer's own --------------------------------------------------------------------------------------------
 CRM_CALLS = "dial_results_consumer_crm_calls"  # labels: consumer, answer (2xx 3xx 4xx 5xx none)

@@ -8,7 +8,6 @@ from .murmur import murmur2
 
 DIAL_RESULTS = "dial-results"
 QUARANTINE = "dial-results.quarantine"
-ERASED = "dial-results.erased"
 CONSUMERS = ("storage", "analytics", "crm")
 
 PARTITIONS = 12
@@ -32,6 +31,11 @@ RECORD_INDEX = "record-index"
 CONSUMER = "consumer"
 ATTEMPTS = "attempts"
 VERSION = "version"
+
+
+def erased() -> str:
+    """Name the compacted topic of contacts that every consumer erases, and leaves out from then on."""
+    return f"{DIAL_RESULTS}.erased"
 
 
 def dead_letter(consumer: str) -> str:
@@ -72,7 +76,7 @@ def topic_specs(replication_factor: int, consumers: tuple[str, ...] = CONSUMERS)
     return [
         TopicSpec(DIAL_RESULTS, PARTITIONS, replication_factor, kept),
         TopicSpec(QUARANTINE, SIDE_PARTITIONS, replication_factor, kept),
-        TopicSpec(ERASED, 1, replication_factor, compacted),
+        TopicSpec(erased(), 1, replication_factor, compacted),
         *(TopicSpec(dead_letter(name), SIDE_PARTITIONS, replication_factor, kept) for name in consumers),
         # As many partitions as the live topic: replay and live partition N go to the same member.
         *(TopicSpec(replay(name), PARTITIONS, replication_factor, kept) for name in consumers),

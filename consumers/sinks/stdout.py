@@ -49,6 +49,27 @@ class StdoutSink:
         except OSError as error:  # the disk is full, another writer holds the lock, nobody reads standard output
             raise SinkUnavailable(type(error).__name__) from error
 
+    async def erase(self, merchant: str, record_id: str) -> str:
+        """Blank the contact's lines; what was shown is gone already. Raises SinkUnavailable."""
+        try:
+            await asyncio.to_thread(self._blank, merchant, record_id)
+        except OSError as error:
+            raise SinkUnavailable(type(error).__name__) from error
+        return "what was shown on standard output, wherever that went"
+
+    def _blank(self, merchant: str, record_id: str) -> None:
+        """Overwrite in place: other writers remember how far they have read."""
+        with self._path.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            at = 0
+            for line in file.readlines():
+                if line.strip() and _is_of(line, merchant, record_id):
+                    file.seek(at)
+                    file.write(b" " * (len(line) - 1))
+                at += len(line)
+            file.flush()
+            os.fsync(file.fileno())
+
     def _append(self, lines: dict[str, bytes]) -> None:
         with self._path.open("ab+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed when the file is closed
@@ -68,7 +89,7 @@ class StdoutSink:
         whole = file.read().rpartition(b"\n")
         self._read_to += len(whole[0] + whole[1])
         file.truncate(self._read_to)
-        self._ids.update(wire.decode(line).event_id for line in whole[0].splitlines())
+        self._ids.update(wire.decode(line).event_id for line in whole[0].splitlines() if line.strip())
 
 
 @asynccontextmanager
@@ -82,4 +103,9 @@ async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> Asyn
 async def event_ids(settings: Settings) -> list[str]:
     """Return the event id of every line."""
     lines = await asyncio.to_thread(settings.path.read_bytes)
-    return [wire.decode(line).event_id for line in lines.splitlines()]
+    return [wire.decode(line).event_id for line in lines.splitlines() if line.strip()]
+
+
+def _is_of(line: bytes, merchant: str, record_id: str) -> bool:
+    event = wire.decode(line.rstrip(b"\n"))
+    return (event.merchant, event.record_id) == (merchant, record_id)

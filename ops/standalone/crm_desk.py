@@ -112,12 +112,18 @@ class Desk:
         own = hmac.compare_digest(authorization.encode(), f"Bearer {self.token}".encode())
         return own or time.monotonic() < self._granted.get(authorization, 0.0)
 
+    def refusal(self, vendor: Vendor, request: web.Request) -> web.Response | None:
+        """Return the answer to a call without a good token, or over the limit; None for one that is let in."""
+        if not self._knows(request.headers.get("Authorization", "")):
+            return vendor.error(401, None, "Authentication credentials not found or not valid")
+        if wait_s := self._window.take():
+            return _after(vendor.too_many(self._window, "TEN_SECONDLY_ROLLING"), math.ceil(wait_s))
+        return None
+
     async def _answer(self, vendor: Vendor, request: web.Request, body: bytes) -> tuple[int, web.Response | None]:
         """Return how many inputs there were, and the answer; None for one that gets lost."""
-        if not self._knows(request.headers.get("Authorization", "")):
-            return 0, vendor.error(401, None, "Authentication credentials not found or not valid")
-        if wait_s := self._window.take():
-            return 0, _after(vendor.too_many(self._window, "TEN_SECONDLY_ROLLING"), math.ceil(wait_s))
+        if refusal := self.refusal(vendor, request):
+            return 0, refusal
         fault = self._script.next()
         await asyncio.sleep(fault.delay_s)
         try:

@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from ops.standalone.crm_desk import Desk, json_answer
+from ops.standalone.crm_erasing import Erasing
 from ops.standalone.crm_faults import Fault, Script
 from ops.standalone.crm_hubspot import HubSpotApi
 from ops.standalone.crm_salesforce import SalesforceApi
@@ -16,6 +17,7 @@ from ops.standalone.crm_store import shown
 from ops.standalone.crm_webhook import WebhookApi
 
 if TYPE_CHECKING:
+    from ops.standalone.crm_desk import Vendor
     from ops.standalone.crm_store import Store
     from ops.standalone.crm_window import Window
 
@@ -95,8 +97,9 @@ def make_app(
         script.add(fault)
     desk = Desk(store, token, window, script)
     pages = Pages(store, desk, script)
-    hubspot, salesforce = desk.handler(HubSpotApi()), desk.handler(SalesforceApi())
-    webhook = desk.handler(WebhookApi(webhook_secret))
+    vendors: tuple[Vendor, ...] = HubSpotApi(), SalesforceApi(), WebhookApi(webhook_secret)
+    hubspot, salesforce, webhook = map(desk.handler, vendors)
+    erasing = Erasing(store, desk)
     app = web.Application(client_max_size=_BODY_CAP_BYTES)
     app.on_cleanup.append(pages.close)
     app.add_routes(
@@ -105,6 +108,12 @@ def make_app(
             web.post(r"/crm/{version:v\d}/objects/contacts/batch/upsert", hubspot),
             web.patch(r"/services/data/{version:v\d+\.0}/composite/sobjects/{object}/{field}", salesforce),
             web.post("/services/oauth2/token", pages.token),
+            web.get(r"/crm/objects/{version:\d{4}-\d{2}}/contacts/{contact}", erasing.hubspot_read(vendors[0])),
+            web.get(r"/crm/{version:v\d}/objects/contacts/{contact}", erasing.hubspot_read(vendors[0])),
+            web.post(r"/crm/objects/{version:\d{4}-\d{2}}/contacts/gdpr-delete", erasing.hubspot(vendors[0])),
+            web.post(r"/crm/{version:v\d}/objects/contacts/gdpr-delete", erasing.hubspot(vendors[0])),
+            web.delete(r"/services/data/{version:v\d+\.0}/sobjects/{o}/{f}/{contact}", erasing.by_name(vendors[1])),
+            web.delete("/webhook/{contact}", erasing.by_name(vendors[2])),
             web.post("/webhook", webhook),
             web.put("/webhook", webhook),
             web.get("/contacts/{contact:.+}", pages.contact),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 
 class StoreInUse(Exception):  # noqa: N818  # a state of affairs
@@ -38,6 +39,11 @@ def shown(contact: Contact) -> dict[str, object]:
     }
 
 
+def _identity(name: str) -> str:
+    """Return the id of a contact: the same after a restart, whoever was erased meanwhile."""
+    return str(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest()))
+
+
 class Effect(NamedTuple):
     """One change of a contact's properties, as HubSpot's property history would show it."""
 
@@ -52,7 +58,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Replay the file. A line that a crash left half written is cut off. Raises StoreInUse."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
+        self._path = path
+        self._file: BinaryIO = path.open("ab+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -84,13 +91,28 @@ class Store:
         self._append(lines)
         return answers
 
+    def erase(self, name: str) -> None:
+        """Forget a contact with its history, in the file too; durable on return."""
+        del self.contacts[name]
+        self.effects = [effect for effect in self.effects if effect.contact != name]
+        self._file.seek(0)
+        kept = [line for line in self._file.read().splitlines(keepends=True) if orjson.loads(line)["contact"] != name]
+        successor = self._path.with_suffix(".new").open("wb+")
+        fcntl.flock(successor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        successor.write(b"".join(kept))
+        successor.flush()
+        os.fsync(successor.fileno())
+        Path(successor.name).replace(self._path)
+        self._file.close()
+        self._file = successor
+
     def close(self) -> None:
         """Give the file free."""
         self._file.close()
 
     def _apply(self, name: str, event_id: str, at: str, properties: dict[str, str]) -> None:
         old = self.contacts.get(name)
-        identity, created_at = (old.id, old.created_at) if old else (str(len(self.contacts) + 1), at)
+        identity, created_at = (old.id, old.created_at) if old else (_identity(name), at)
         self.contacts[name] = Contact(identity, properties, created_at, at)
         self.effects.append(Effect(event_id, name, at))
 

@@ -107,6 +107,7 @@ class Pipeline:
         environment = {
             "CONSUMER_ADMIN_PORT": str(self.ports[f"{name}-admin"]),
             "CONSUMER_MERCHANTS_FILE": str(self.folder.merchants_file),
+            "CONSUMER_RECEIPTS_DSN": self.postgres.dsn,
             **self._to_kafka(),
             **self._to_sink(name),
         }

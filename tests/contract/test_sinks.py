@@ -120,6 +120,16 @@ async def settle(sink: Sink, deliveries: Sequence[Delivery]) -> dict[str, str]:
                 return {}
 
 
+async def erase(sink: Sink, record_id: str, merchant: str = "demo") -> str:
+    """Erase until done, as the runner does; return what remains."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            try:
+                return await sink.erase(merchant, record_id)
+            except SinkUnavailable as away:
+                await asyncio.sleep(away.retry_after_s or 0.05)
+
+
 @pytest.fixture(params=names())
 async def subject(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -311,6 +321,48 @@ async def test_a_full_batch_of_the_size_that_the_sink_asks_for(subject: Subject)
     async with subject.open() as sink:
         await settle(sink, subject.log.append(*some))
     await subject.holds(some)
+
+
+async def test_an_erased_contact_is_gone_and_nobody_else(subject: Subject) -> None:
+    some = events(30)
+    person = [event(100 + number, "the-erased") for number in range(5)]
+    async with subject.open() as sink:
+        await settle(sink, subject.log.append(*some[:20]))
+        for one in person:  # each the newest when it comes: a sink that keeps the newest alone has all of them
+            await settle(sink, subject.log.append(one))
+        await subject.holds(some[:20] + person)
+        await erase(sink, "the-erased")
+        await subject.holds(some[:20])
+        await settle(sink, subject.log.append(*some))
+        await erase(sink, "the-erased")
+    async with subject.open() as sink:
+        await settle(sink, subject.log.append(*some))
+        await erase(sink, "the-erased")
+    await subject.holds(some)
+
+
+async def test_a_contact_that_was_never_there_is_erased_all_the_same(subject: Subject) -> None:
+    async with subject.open() as sink:
+        for name in ("nobody", "it's", 'say "no"', "no\0text", "\U0001f600", "%2f/../?#", " "):
+            await erase(sink, name)
+        await settle(sink, subject.log.append(event(1)))
+        await erase(sink, "contact-")
+        await erase(sink, "contact-1", merchant="other")
+    await subject.holds([event(1)])
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02])
+async def test_what_a_cancelled_write_brings_in_late_is_erased_too(subject: Subject, delay_s: float) -> None:
+    some = [event(number, "the-erased" if number % 2 else "") for number in range(40)]
+    async with subject.open() as sink:
+        await settle(sink, subject.log.append(event(1000)))
+        writing = asyncio.create_task(settle(sink, subject.log.append(*some)))
+        await asyncio.wait((writing,), timeout=delay_s)
+        writing.cancel()
+        await asyncio.wait((writing,), timeout=LIMIT_S)
+        await erase(sink, "the-erased")
+        await settle(sink, subject.log.append(*some[::2]))
+    await subject.holds([event(1000), *some[::2]])
 
 
 def test_every_sink_of_the_folder_is_tested() -> None:

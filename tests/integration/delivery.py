@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from consumers.consumer import Consumer, Destination
+from consumers.erasure import Erasure, encode
 from consumers.metrics import Metrics
 from consumers.settings import ConsumerSettings
 from consumers.sink import Batching, Delivery, EventsRejected, SinkUnavailable
@@ -37,6 +39,7 @@ class Memory:
     def __init__(self) -> None:
         self.effects: list[str] = []
         self.deliveries: list[Delivery] = []
+        self.erasures: list[str] = []
         self.calls = 0
         self.away: SinkUnavailable | None = None
         self.bug: Exception | None = None
@@ -66,6 +69,15 @@ class Memory:
         if bad:
             raise EventsRejected(bad)
 
+    async def erase(self, merchant: str, record_id: str) -> str:
+        if self.away:
+            raise self.away
+        key = f"{merchant}:{record_id}".encode()
+        gone = {one.event.event_id for one in self.deliveries if one.event.key == key}
+        self.effects = [event_id for event_id in self.effects if event_id not in gone]
+        self.erasures.append(record_id)
+        return ""
+
 
 def event(number: int, text: str = "") -> DialResult:
     content = canonical({"id": number, "text": text})
@@ -90,6 +102,13 @@ class Kafka:
                 await self._producer.send(topic or topics.DIAL_RESULTS, key=record.key, value=record.value, **place)
             )
         return await asyncio.gather(*sent)
+
+    async def erase(self, record_id: str) -> str:
+        """Ask for a contact of `demo` to be erased; return the erasure's id."""
+        key = f"demo:{record_id}".encode()
+        one = Erasure(key, str(uuid.uuid4()), "a-test", datetime.now(UTC))
+        await self._producer.send_and_wait(topics.erased(), key=key, value=encode(one), partition=0)
+        return one.erasure_id
 
     async def publish_raw(self, value: bytes | None, topic: str | None = None, **more: Any) -> Any:
         return await self._producer.send_and_wait(topic or topics.DIAL_RESULTS, value=value, **more)
@@ -150,6 +169,7 @@ async def own_topics(bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch, *c
     monkeypatch.setattr(topics, "DIAL_RESULTS", f"dial-results-{uuid.uuid4().hex[:12]}")
     sides = [name(one) for one in consumers or ("memory",) for name in (topics.replay, topics.dead_letter)]
     await create(bootstrap_servers, topics.DIAL_RESULTS, *sides)
+    await create(bootstrap_servers, topics.erased(), partitions=1)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_request_size=4 << 20)
     await producer.start()
     try:
@@ -176,7 +196,7 @@ class Running:
 
     def __init__(self, kafka: Kafka, sink: Any, name: str = "memory", **settings: Any) -> None:
         batching = Batching(max_events=settings.pop("max_events", 500))
-        destination = Destination(name, sink.connect, batching, "1.2.3")
+        destination = Destination(name, sink.connect, batching, "1.2.3", settings.pop("receipts", None))
         quick = {"reject_hold_s": 0.2} | settings
         self.metrics = Metrics(name)
         options = {"bootstrap_servers": kafka.bootstrap_servers}

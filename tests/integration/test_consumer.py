@@ -365,7 +365,7 @@ async def test_a_missing_topic_is_said_and_not_made(
     monkeypatch.setattr(topics, "DIAL_RESULTS", "dial-results-nowhere")
     one = Running(Kafka(broker.bootstrap_servers, None), memory)  # type: ignore[arg-type]
     with pytest.raises(
-        TopicsUnfit, match=r"dial-results-nowhere, .*replay, .*dead-letter; `dial-results topics apply`"
+        TopicsUnfit, match=r"dial-results-nowhere, .*replay, .*dead-letter, .*erased; `dial-results topics apply`"
     ):
         await asyncio.wait_for(one.task, 30)
 

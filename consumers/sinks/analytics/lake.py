@@ -30,6 +30,10 @@ MERGE_DAYS = 45
 KEEP_HOURS = 6
 """Removed files and old versions are kept so long, for readers in the middle of a query."""
 
+STATISTICS = "delta.dataSkippingStatsColumns"
+STATISTICS_OF = "merchant,task_id,received_at,date,called_at"
+"""Whose least and greatest values the log names: none that stands for a person, since the log outlives an erasure."""
+
 _COMMIT_RETRIES = 5
 _CONFIGURATION: dict[str, str | None] = {
     "delta.minReaderVersion": "1",
@@ -39,6 +43,7 @@ _CONFIGURATION: dict[str, str | None] = {
     # A checkpoint forgets removed files of this age; vacuum has to have seen them before, so it comes first (`_clean`).
     "delta.deletedFileRetentionDuration": f"interval {2 * KEEP_HOURS} hours",
     "delta.checkpointInterval": "1000000",
+    STATISTICS: STATISTICS_OF,
 }
 _SCHEMA = DeltaSchema.from_arrow(SCHEMA)
 _RANDOM = ColumnProperties(dictionary_enabled=False)

@@ -10,6 +10,7 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, SchemaMismatchE
 
 from consumers.sink import SinkUnavailable
 
+from .erasing import erase
 from .lake import Lake, all_event_ids
 from .tidying import Tidying
 from .writing import Writing
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_ERASE_TIMES = 5  # it looks through the whole table
 _AWAY = (DeltaError, OSError)  # TimeoutError is an OSError; delta-rs tells a full disk as a plain DeltaError
 _WRONG = (SchemaMismatchError, DeltaProtocolError)  # a table of another form: a mistake that waiting does not mend
 
@@ -31,10 +33,11 @@ _WRONG = (SchemaMismatchError, DeltaProtocolError)  # a table of another form: a
 class AnalyticsSink:
     """Writes results into a Delta table (`consumers.sink.Sink`)."""
 
-    def __init__(self, writing: Writing, tidying: Tidying, timeout_s: float) -> None:
+    def __init__(self, writing: Writing, tidying: Tidying, settings: Settings) -> None:
         self._writing = writing
         self._tidying = tidying
-        self._timeout_s = timeout_s
+        self._settings = settings
+        self._timeout_s = settings.write_timeout_s
         self._lock = asyncio.Lock()
         self._running: set[asyncio.Task[None]] = set()
         self._tidy: asyncio.Task[None] | None = None
@@ -47,14 +50,27 @@ class AnalyticsSink:
         """
         if not deliveries:
             return
-        task = self._start(self._write(deliveries))
+        await self._wait_for(self._start(self._write(deliveries)), self._timeout_s)
+
+    async def _wait_for(self, task: asyncio.Task[None], limit_s: float) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(limit_s):
                 await asyncio.shield(task)
         except _WRONG:
             raise
         except _AWAY as error:
             raise SinkUnavailable(type(error).__name__) from error
+
+    async def erase(self, merchant: str, record_id: str) -> str:
+        """Delete the contact's rows and every file that held one; nothing else of ours touches the table meanwhile.
+
+        Rows of other contacts that share its pseudonym stay: masked numbers are shared by many people.
+
+        Raises:
+            SinkUnavailable: the storage is away, or it takes longer than anybody should wait at once.
+        """
+        await self._wait_for(self._start(self._erase(merchant, record_id)), self._timeout_s * _ERASE_TIMES)
+        return ""
 
     async def close(self) -> None:
         """Wait for what still runs (a cancelled write, the tidying), within the time of one write."""
@@ -66,6 +82,12 @@ class AnalyticsSink:
             version = await asyncio.to_thread(self._writing.write, deliveries)
         if self._tidying.is_due(version) and (self._tidy is None or self._tidy.done()):
             self._tidy = self._start(asyncio.to_thread(self._tidying.tidy, version))
+
+    async def _erase(self, merchant: str, record_id: str) -> None:
+        async with self._lock:
+            if self._tidy:
+                await asyncio.wait((self._tidy,))
+            await asyncio.to_thread(erase, self._settings, merchant, record_id)
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -88,7 +110,7 @@ async def connect(settings: Settings, merchants: Mapping[str, Merchant]) -> Asyn
     """
     lake = await _blocking(settings, Lake)
     writing, tidying = Writing(lake, settings, merchants), Tidying(settings, lake.version)
-    sink = AnalyticsSink(writing, tidying, settings.write_timeout_s)
+    sink = AnalyticsSink(writing, tidying, settings)
     try:
         yield sink
     finally:

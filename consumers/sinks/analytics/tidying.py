@@ -72,7 +72,8 @@ def _join(table: DeltaTable) -> None:
 
 
 def _clean(table: DeltaTable) -> None:
-    table.vacuum(retention_hours=KEEP_HOURS, enforce_retention_duration=False, dry_run=False)
+    # full: also files of writers that were killed before their commit.
+    table.vacuum(retention_hours=KEEP_HOURS, enforce_retention_duration=False, dry_run=False, full=True)
     table.update_incremental()
     table.create_checkpoint()
     table.cleanup_metadata()

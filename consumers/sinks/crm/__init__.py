@@ -13,4 +13,10 @@ from .sink import CrmSink, connect
 # batches a second, far below HubSpot's limit. 1,000 events are ten calls, which fit any limit's window.
 BATCHING = Batching(max_events=1_000, max_bytes=8_000_000, linger_s=0.25)
 
-__all__ = ["BATCHING", "CrmSink", "Settings", "connect", "event_ids", "preview"]
+
+def database(settings: Settings) -> str:
+    """Return the address of the ledger's database."""
+    return settings.ledger_dsn.get_secret_value()
+
+
+__all__ = ["BATCHING", "CrmSink", "Settings", "connect", "database", "event_ids", "preview"]

@@ -9,7 +9,7 @@ from .answers import Unclear
 from .hubspot import HubSpot
 from .line import open_line
 from .metrics import UNAUTHORISED as UNAUTHORISED_GAUGE
-from .outcome import UNAUTHORISED, Ok, Outcome, Retry
+from .outcome import UNAUTHORISED, Ok, Outcome, Reject, Retry
 from .salesforce import Salesforce
 from .webhook import Webhook
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .line import Line, Request
     from .mapping import Item
     from .settings import Settings
+
+
+NO_CALL = "the contact: no call is known that erases it there ([webhook.erase] of the mapping file), do it by hand"
 
 
 class Dialect(Protocol):
@@ -38,6 +41,18 @@ class Dialect(Protocol):
 
         Reasons and codes are short and typed: nothing of the answer's free text.
         """
+
+    def find(self, contact: str) -> Request | None:
+        """Make the call that asks for the CRM's own id of a contact; None where erasing needs none."""
+
+    def found(self, answer: Answer) -> str | Retry | None:
+        """Return that id; None: there is no such contact."""
+
+    def erasure(self, contact: str, remote_id: str | None) -> Request | None:
+        """Make the call that erases one contact; None where there is none."""
+
+    def erased(self, answer: Answer) -> Outcome | Unclear:
+        """Return what became of it; a contact that is not there is as good as erased."""
 
 
 class Adapter:
@@ -62,6 +77,27 @@ class Adapter:
         unclear = [one for one in items if isinstance(verdicts[one.event_id], Unclear)]
         verdicts |= await self._clear(unclear, items, verdicts, give_up_at)
         return [verdict for verdict in verdicts.values() if not isinstance(verdict, Unclear)]
+
+    async def erase(self, contact: str, remote_id: str | None, give_up_at: float) -> str | Retry:
+        """Erase one contact. Returns what stays there, in a sentence; "": nothing."""
+        if remote_id is None and (question := self._dialect.find(contact)):
+            answer = await self._line.call(lambda: question, give_up_at)
+            known = answer if isinstance(answer, Retry) else self._dialect.found(answer)
+            if not isinstance(known, str):
+                return known or ""
+            remote_id = known
+        call = self._dialect.erasure(contact, remote_id)
+        if call is None:
+            return NO_CALL
+        answer = await self._line.call(lambda: call, give_up_at)
+        if isinstance(answer, Retry):
+            return answer
+        verdict = self._dialect.erased(answer)
+        outcome = verdict.alone if isinstance(verdict, Unclear) else verdict
+        self._note([outcome])
+        if isinstance(outcome, Reject):
+            return f"the contact: the CRM refuses to erase it ({outcome.code}), do it there by hand"
+        return outcome if isinstance(outcome, Retry) else ""
 
     async def _clear(
         self, unclear: Sequence[Item], items: Sequence[Item], verdicts: dict[str, Outcome | Unclear], give_up_at: float

@@ -15,6 +15,9 @@ KPTP = "Promised to pay"
 path = "/api/leads"
 headers = {Authorization = "Bearer {token}"}
 body = {external_id = "{event_id}", title = "Call: {conclusion}"}
+
+[webhook.erase]                       # how a contact is erased there
+path = "/api/leads/{remote_id}"
 ```
 """
 
@@ -64,6 +67,14 @@ class Done(_Strict):
     contains: str = Field("", description="text that its body must hold")
 
 
+class WebhookErase(_Strict):
+    """The call that erases a contact; {contact} and {remote_id} stand for it."""
+
+    method: Literal["DELETE", "POST", "PUT", "PATCH"] = "DELETE"
+    path: str = Field(pattern=r"^/")
+    body: dict[str, Any] | None = None
+
+
 class WebhookCall(_Strict):
     """What one call looks like."""
 
@@ -74,6 +85,7 @@ class WebhookCall(_Strict):
     remote_id_at: str = "id"  # dotted path in the answer
     error_at: str = ""  # dotted path: where something stands there, a 2xx is none (JSON-RPC)
     done: tuple[Done, ...] = ()
+    erase: WebhookErase | None = None  # none: the contact has to be erased there by hand
 
 
 class FieldMap(_Strict):
@@ -111,7 +123,9 @@ class FieldMap(_Strict):
         if self.id in self.fields.values():
             raise ValueError(f"`{self.id}` is the id: it holds the contact, and no field")
         call = self.webhook
+        erase = {"erase.path": call.erase.path, "erase.body": call.erase.body} if call.erase else {}
         for shape, allowed in (
+            (erase, {"contact", "remote_id"}),
             ({"path": call.path, "body": call.body}, known),
             ({"headers": call.headers}, _HEADER_PLACES),
         ):
@@ -168,6 +182,6 @@ def _sentence(error: ValidationError, text: str) -> str:
 
 
 def _allowed(place: tuple[int | str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"webhook": WebhookCall, "done": Done}
+    models: dict[str, type[BaseModel]] = {"webhook": WebhookCall, "done": Done, "erase": WebhookErase}
     parents = [models[str(part)] for part in place[:-1] if str(part) in models]
     return list((parents[-1] if parents else FieldMap).model_fields)

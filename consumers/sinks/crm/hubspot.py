@@ -3,7 +3,8 @@
 The call: https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/batch/upsert-contacts (v3) and the dated
 API of the same shape. A partial failure comes as 207 (v3) or as 200 with `errors` and `numErrors` (dated API). Limits
 per account: https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines, 100, 190 or 250 calls in
-any 10 seconds; 429 names the limit in `policyName`.
+any 10 seconds; 429 names the limit in `policyName`. Erasing: GDPR delete, by HubSpot's own id,
+https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/basic/post-crm-v3-objects-contacts-gdpr-delete
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class HubSpot:
 
     def __init__(self, settings: Settings) -> None:
         self._id = settings.field_map.id
-        self._path = _path(settings.api_version or VERSION, quote(settings.field_map.object, safe=""))
+        self._objects = _path(settings.api_version or VERSION, quote(settings.field_map.object, safe=""))
+        self._path = f"{self._objects}/batch/upsert"
         self._pause_s = settings.pause_s
         self._headers = {
             "Authorization": f"Bearer {settings.token.get_secret_value()}",
@@ -69,6 +71,33 @@ class HubSpot:
             return self._each(body, items)
         limit_s = _POLICY_S.get(str(body.get("policyName")), 10.0)
         return [whole(answer, self._by_category(body, named=False), self._pause_s, limit_s)] * len(items)
+
+    def find(self, contact: str) -> Request:
+        """Ask for the contact by our own unique property."""
+        path = f"{self._objects}/{quote(contact, safe='')}?idProperty={quote(self._id, safe='')}"
+        return Request("GET", path, self._headers, b"")
+
+    def found(self, answer: Answer) -> str | Retry | None:
+        """Return HubSpot's own id of it."""
+        decoded = json_of(answer.body)
+        body = decoded if isinstance(decoded, dict) else {}
+        if answer.status == HTTPStatus.NOT_FOUND and body.get("category") == "OBJECT_NOT_FOUND":
+            return None
+        if answer.status == HTTPStatus.OK and (remote_id := text(body.get("id"))):
+            return remote_id
+        verdict = whole(answer, Retry("crm-no-verdict"), self._pause_s)
+        return verdict if isinstance(verdict, Retry) else Retry("crm-no-verdict", self._pause_s)
+
+    def erasure(self, contact: str, remote_id: str | None) -> Request:  # noqa: ARG002  # others go by it
+        """Delete for good, with history and all that hangs on it (GDPR delete); archiving would keep it for 90 days."""
+        return Request("POST", f"{self._objects}/gdpr-delete", self._headers, orjson.dumps({"objectId": remote_id}))
+
+    def erased(self, answer: Answer) -> Outcome | Unclear:
+        """Read its answer, 204 whether or not the contact was still there."""
+        if answer.status in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES):
+            return Ok(None)
+        body = json_of(answer.body)
+        return whole(answer, self._by_category(body if isinstance(body, dict) else {}, named=False), self._pause_s)
 
     def _each(self, body: dict[str, Any], items: Sequence[Item]) -> list[Outcome | Unclear]:
         """Judge every item by what the answer says of it; what it does not mention is not known to be done."""
@@ -108,5 +137,4 @@ def _keys(items: Sequence[Item]) -> set[str]:
 
 
 def _path(version: str, name: str) -> str:
-    dated = f"/crm/objects/{version}/{name}/batch/upsert"
-    return f"/crm/{version}/objects/{name}/batch/upsert" if version.startswith("v") else dated
+    return f"/crm/{version}/objects/{name}" if version.startswith("v") else f"/crm/objects/{version}/{name}"

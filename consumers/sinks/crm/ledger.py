@@ -60,6 +60,12 @@ ON CONFLICT (destination, event_id) DO UPDATE SET
     attempts = ledger.attempts + excluded.attempts, updated_at = now()
 """
 
+_REMOTE_ID = """
+SELECT remote_id FROM ops.crm_ledger WHERE destination = $1 AND contact = $2 AND remote_id IS NOT NULL
+ORDER BY updated_at DESC LIMIT 1
+"""
+_ERASE = "DELETE FROM ops.crm_ledger WHERE destination = $1 AND contact = $2"
+
 PENDING, DONE, SUPERSEDED, REJECTED = "pending", "done", "superseded", "rejected"
 
 # SQLSTATE classes: connection, login, database missing, rolled back, resources, locks, shut down, I/O, read only or
@@ -106,6 +112,15 @@ class Held:
     async def write(self, rows: Iterable[Row]) -> None:
         """Write these rows; they stand when the hold ends."""
         await _write(self._connection, self._destination, rows)
+
+    async def remote_id(self, contact: str) -> str | None:
+        """Return the CRM's own id of a contact, None where no answer ever named it."""
+        found: str | None = await self._connection.fetchval(_REMOTE_ID, self._destination, contact)
+        return found
+
+    async def erase(self, contact: str) -> None:
+        """Delete all rows of a contact; they are gone when the hold ends."""
+        await self._connection.execute(_ERASE, self._destination, contact)
 
 
 class Ledger:

@@ -6,6 +6,8 @@ Error bodies, and 403 with REQUEST_LIMIT_EXCEEDED for the limit:
 https://developer.salesforce.com/docs/platform/api-rest/guide/errorcodes.html
 Limits, 100,000 calls in any 24 hours and more by licence:
 https://developer.salesforce.com/docs/atlas.en-us.salesforce_app_limits_cheatsheet.meta/salesforce_app_limits_cheatsheet/salesforce_app_limits_platform_api.htm
+Erasing, by external id:
+https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_sobject_upsert_delete.htm
 Two records of one external id in a call, or two calls at once, are answered DUPLICATE_VALUE or UNABLE_TO_LOCK_ROW: a
 batch is collapsed to one record a contact, a contact is in one hand, and those two codes are tried again.
 """
@@ -52,6 +54,7 @@ class Salesforce:
         names = settings.field_map
         version = settings.api_version or VERSION
         self._id, self._object = names.id, names.object
+        self._sobjects = f"/services/data/{version}/sobjects"
         self._path = f"/services/data/{version}/composite/sobjects/{quote(names.object)}/{quote(names.id)}"
         self._pause_s = settings.pause_s
         self._headers = {
@@ -78,6 +81,24 @@ class Salesforce:
         if len(results) != len(items):
             return [Retry("crm-no-verdict")] * len(items)
         return [self._one(result) for result in results]
+
+    def find(self, contact: str) -> None:
+        """Ask nothing: it erases by our own external id."""
+
+    def found(self, answer: Answer) -> None:
+        """Read nothing."""
+
+    def erasure(self, contact: str, remote_id: str | None) -> Request:  # noqa: ARG002  # others go by it
+        """Delete the record by its external id; the Recycle Bin keeps it for 15 days."""
+        path = f"{self._sobjects}/{quote(self._object)}/{quote(self._id)}/{quote(contact, safe='')}"
+        return Request("DELETE", path, self._headers, b"")
+
+    def erased(self, answer: Answer) -> Outcome | Unclear:
+        """Read its answer: 204, or 404 with NOT_FOUND."""
+        codes = _codes(objects(json_of(answer.body)))
+        if answer.status == HTTPStatus.NO_CONTENT or (answer.status == HTTPStatus.NOT_FOUND and "NOT_FOUND" in codes):
+            return Ok(None)
+        return self._whole(answer, codes)
 
     def _whole(self, answer: Answer, codes: list[str]) -> Retry | Unclear:
         if _LIMIT in codes:

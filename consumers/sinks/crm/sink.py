@@ -74,6 +74,24 @@ class CrmSink:
         if rejected:
             raise EventsRejected(rejected)
 
+    async def erase(self, merchant: str, record_id: str) -> str:
+        """Have the CRM erase the contact, then delete its rows of the ledger. Raises SinkUnavailable."""
+        contact = f"{merchant}:{record_id}"
+        if "\0" in contact:
+            return ""  # it was never sent
+        try:
+            async with self._ledger.hold([contact]) as held:
+                give_up_at = time.monotonic() + self._hold_s
+                erased = await self._adapter.erase(contact, await held.remote_id(contact), give_up_at)
+                if isinstance(erased, Retry):
+                    raise SinkUnavailable(erased.reason, erased.after_s)
+                await held.erase(contact)
+                return erased
+        except DISCONNECTED as error:
+            if (away := unavailable(error)) is None:
+                raise
+            raise away from error
+
     async def _round(self, items: Sequence[Item]) -> Round:
         """Send once for each contact, under its lock. Raises SinkUnavailable if the ledger is away."""
         try:

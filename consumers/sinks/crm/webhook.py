@@ -8,6 +8,7 @@ comes with another body. Where a result is sent again on purpose, to undo a stal
 
 from __future__ import annotations
 
+import hashlib
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,32 @@ class Webhook:
     def read(self, answer: Answer, items: Sequence[Item]) -> list[Outcome | Unclear]:
         """Return the verdict of the one item."""
         return [self._verdict(answer)] * len(items)
+
+    def find(self, contact: str) -> None:
+        """Ask nothing: the mapping file's call goes by our own name of the contact."""
+
+    def found(self, answer: Answer) -> None:
+        """Read nothing."""
+
+    def erasure(self, contact: str, remote_id: str | None) -> Request | None:
+        """Make the mapping file's call, if there is one."""
+        if (call := self._call.erase) is None:
+            return None
+        values = {"contact": contact, "remote_id": remote_id or ""}
+        body = b"" if call.body is None else orjson.dumps(rendered(call.body, values))
+        key = f"erase-{hashlib.sha256(contact.encode()).hexdigest()}"
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": key}
+        headers |= rendered(self._call.headers, {"token": self._token, "event_id": ""})
+        if self._secret:
+            headers |= signed(self._secret, key, int(time.time()), body)
+        return Request(call.method, quoted(call.path, values), headers, body)
+
+    def erased(self, answer: Answer) -> Outcome | Unclear:
+        """Read its answer: 2xx, or 404 and 410 for a contact that is not there."""
+        good = answer.status in range(HTTPStatus.OK, HTTPStatus.MULTIPLE_CHOICES)
+        if good or answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            return Ok(None)
+        return whole(answer, Reject(f"crm-status-{answer.status}"), self._pause_s)
 
     def _verdict(self, answer: Answer) -> Outcome | Unclear:
         body = json_of(answer.body)

@@ -10,4 +10,10 @@ from .sink import StorageSink, connect, event_ids
 # A commit costs a round trip and an fsync whatever it holds; 5,000 events spread that thin and are ready in 0.1 s.
 BATCHING = Batching(max_events=5_000, max_bytes=8_000_000)
 
-__all__ = ["BATCHING", "Settings", "StorageSink", "connect", "event_ids"]
+
+def database(settings: Settings) -> str:
+    """Return the address of its database."""
+    return settings.dsn.get_secret_value()
+
+
+__all__ = ["BATCHING", "Settings", "StorageSink", "connect", "database", "event_ids"]

@@ -26,6 +26,10 @@ _CREATE_STAGING = f"CREATE TEMP TABLE IF NOT EXISTS {STAGING} (LIKE {TABLE}) ON 
 _MISSING = f"SELECT id::text FROM unnest($1::uuid[]) id WHERE (SELECT true FROM {TABLE} WHERE event_id = id) IS NULL"  # noqa: S608
 _MERGE = f"INSERT INTO {TABLE} SELECT * FROM {STAGING} ON CONFLICT (event_id) DO NOTHING"  # noqa: S608  # constants
 
+_ERASE = f"DELETE FROM {TABLE} WHERE merchant = $1 AND record_id = $2"  # noqa: S608  # a constant
+# Waits for every write in progress, a cancelled one that the server is just committing included, and lets readers be.
+_HOLD_WRITERS = f"LOCK TABLE {TABLE} IN SHARE ROW EXCLUSIVE MODE"
+
 _APPLICATION = "dial-results storage"
 # A COPY that waits for its client heeds no timeout of the server: a process that froze in the middle of one would keep
 # all who write the same rows waiting, for as long as it is frozen. No sound one takes longer than the write timeout.
@@ -75,6 +79,13 @@ class Database:
             await connection.execute(_CREATE_STAGING)
             await connection.copy_records_to_table(STAGING, records=rows, columns=COLUMNS)
             await connection.execute(_MERGE)
+
+    async def erase(self, merchant: str, record_id: str) -> None:
+        """Delete one contact's rows, and those that others are writing at this moment."""
+        connection = await self.connected()
+        async with asyncio.timeout(self._settings.write_timeout_s), connection.transaction():
+            await connection.execute(_HOLD_WRITERS)
+            await connection.execute(_ERASE, merchant, record_id)
 
     def drop(self) -> None:
         """Throw the connection away: its state is not known, or it may lead to the wrong server."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision under `migrations/versions`; a test holds the two together."""
 
 VERSION_TABLE = "schema_version"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -14,7 +14,7 @@ from .errors import DISCONNECTED, blames_moment, blames_row
 from .rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from consumers.sink import Delivery
     from schemas.event import DialResult
@@ -40,16 +40,28 @@ class StorageSink:
         """
         # Of a repeat the first counts, within a batch as between two: when a result was first received decides order.
         events = {delivery.event.event_id: delivery.event for delivery in reversed(deliveries)}
-        try:
+        with self._in_one_piece():
             rejected = await self._settle(await self._unknown(events))
+        if rejected:
+            raise EventsRejected(rejected)
+
+    async def erase(self, merchant: str, record_id: str) -> str:
+        """Delete the contact's rows. Raises SinkUnavailable."""
+        if "\0" not in record_id:  # such a row was never taken
+            with self._in_one_piece():
+                await self._database.erase(merchant, record_id)
+        return ""
+
+    @contextmanager
+    def _in_one_piece(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             self._database.drop()  # cancelled in the middle, timed out, lost: what it is in the middle of is not known
             reason = blames_moment(error)
             if reason is None:
                 raise
             raise SinkUnavailable(reason) from error
-        if rejected:
-            raise EventsRejected(rejected)
 
     async def _unknown(self, events: Mapping[str, DialResult]) -> list[DialResult]:
         """Leave out what is in the table, where the batch before brought repeats too: asking first saves a refusal.
