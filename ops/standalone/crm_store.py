@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,11 +38,6 @@ def shown(contact: Contact) -> dict[str, object]:
     }
 
 
-def _identity(name: str) -> str:
-    """Return the id of a contact: the same after a restart, whoever was erased meanwhile."""
-    return str(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest()))
-
-
 class Effect(NamedTuple):
     """One change of a contact's properties, as HubSpot's property history would show it."""
 
@@ -67,6 +61,7 @@ class Store:
             raise StoreInUse(f"{path} is in use by another sandbox CRM") from error
         self.contacts: dict[str, Contact] = {}
         self.effects: list[Effect] = []
+        self._last_id = 0
         self._replay()
 
     def upsert(self, changes: Iterable[tuple[str, str, Mapping[str, str]]]) -> list[tuple[Contact, bool]]:
@@ -85,8 +80,11 @@ class Store:
             old = self.contacts.get(name)
             properties = {key: value for key, value in {**(old.properties if old else {}), **given}.items() if value}
             if old is None or properties != old.properties:
-                lines.append({"event_id": event_id, "contact": name, "at": at, "properties": properties})
-                self._apply(name, event_id, at, properties)
+                identity = old.id if old else str(self._last_id + 1)
+                lines.append(
+                    {"id": identity, "event_id": event_id, "contact": name, "at": at, "properties": properties}
+                )
+                self._apply(identity, name, event_id, at, properties)
             answers.append((self.contacts[name], old is None))
         self._append(lines)
         return answers
@@ -110,11 +108,17 @@ class Store:
         """Give the file free."""
         self._file.close()
 
-    def _apply(self, name: str, event_id: str, at: str, properties: dict[str, str]) -> None:
+    def _apply(self, identity: str, name: str, event_id: str, at: str, properties: dict[str, str]) -> None:
         old = self.contacts.get(name)
-        identity, created_at = (old.id, old.created_at) if old else (_identity(name), at)
+        created_at = old.created_at if old else at
+        self._last_id = max(self._last_id, int(identity))
         self.contacts[name] = Contact(identity, properties, created_at, at)
         self.effects.append(Effect(event_id, name, at))
+
+    def _id_of(self, name: str) -> str:
+        """Return the id of a contact whose line is of a version that did not write it: they counted from 1."""
+        known = self.contacts.get(name)
+        return known.id if known else str(len(self.contacts) + 1)
 
     def _append(self, lines: list[dict[str, object]]) -> None:
         if lines:
@@ -127,5 +131,11 @@ class Store:
         whole, newline, _torn = self._file.read().rpartition(b"\n")
         for line in whole.splitlines():
             change = orjson.loads(line)
-            self._apply(change["contact"], change["event_id"], change["at"], change["properties"])
+            self._apply(
+                change.get("id") or self._id_of(change["contact"]),
+                change["contact"],
+                change["event_id"],
+                change["at"],
+                change["properties"],
+            )
         self._file.truncate(len(whole) + len(newline))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -254,7 +255,7 @@ async def until_committed(
 
 
 def process(
-    kafka: Kafka, sink: str, *arguments: str, sinks: Path | None = None, **environment: str
+    kafka: Kafka, sink: str, *arguments: str, sinks: Path | None = None, log: Path | None = None, **environment: str
 ) -> subprocess.Popen[bytes]:
     """Start `python -m consumers SINK` on this test's topics; `sinks` is a folder with a sink of this test's own."""
     names = f"import runpy; from schemas import topics; topics.DIAL_RESULTS = {topics.DIAL_RESULTS!r}"
@@ -266,12 +267,14 @@ def process(
         "CONSUMER_ADMIN_PORT": "0",
         "CONSUMER_SESSION_TIMEOUT_S": "6",
     }
-    return subprocess.Popen(
-        [sys.executable, "-c", run, sink, *arguments],
-        env=os.environ | settings | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    output: Any = log.open("ab") if log else contextlib.nullcontext(subprocess.PIPE)
+    with output as written:
+        return subprocess.Popen(
+            [sys.executable, "-c", run, sink, *arguments],
+            env=os.environ | settings | environment,
+            stdout=written,
+            stderr=written,
+        )
 
 
 async def ended(one: subprocess.Popen[bytes], limit_s: float = LIMIT_S) -> tuple[int, str, list[dict[str, Any]]]:

@@ -1,0 +1,1 @@
+"""Erasing one contact everywhere: what `dial-results erase` does."""
