@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from consumers.errors import TopicsUnfit
 from schemas import topics
@@ -16,6 +17,8 @@ from schemas.clients import started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from aiokafka import TopicPartition
 
 REQUEST_S = 10.0
 """Time for one request of ours: several of the client's methods have no limit of their own."""
@@ -27,6 +30,7 @@ MAX_POLL_S = 300.0
 """aiokafka leaves the group when nobody polled for so long; the fetcher polls every second, whatever the sink does."""
 
 _STOP_S = 1.5
+_RETRY_S = 0.2
 _FETCH_BYTES = 8_000_000  # a broker; with what the buffer holds, this bounds the memory
 _PARTITION_BYTES = 1_000_000  # one larger record (2 MB at most) is still fetched, alone
 
@@ -57,6 +61,19 @@ async def partitions(kafka_options: Mapping[str, Any]) -> dict[str, int]:
         # All topics: asking for one by name would create it on a broker that creates topics by itself.
         described = await admin.describe_topics()
     return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+
+async def committed(kafka_options: Mapping[str, Any], consumer: str) -> dict[TopicPartition, int]:
+    """Return where a consumer's group stands; what it never committed is left out. Raises KafkaError, TimeoutError."""
+    admin = AIOKafkaAdminClient(**kafka_options, request_timeout_ms=int(REQUEST_S * 1_000))
+    async with asyncio.timeout(REQUEST_S), started(admin, REQUEST_S, _STOP_S):
+        while True:
+            try:
+                offsets = await admin.list_consumer_group_offsets(topics.group(consumer))
+                break
+            except GroupCoordinatorNotAvailableError:  # a new broker, which makes its topic of groups just now
+                await asyncio.sleep(_RETRY_S)
+    return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
 
 @asynccontextmanager

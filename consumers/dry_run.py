@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from consumers import broker
 from consumers.broker import REQUEST_S
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from consumers.sink import Delivery
 
 _STOP_S = 1.5
-_RETRY_S = 0.2
 _POLL_MS = 500
 
 
@@ -42,23 +38,11 @@ async def dry_run(
         SinkUnavailable: what the sink looks things up in is away.
         KafkaError, TimeoutError: Kafka cannot be asked.
     """
-    offsets = await _committed(kafka_options, consumer)
+    offsets = await broker.committed(kafka_options, consumer)
     async with opening as preview:
         async for deliveries in _batches(kafka_options, offsets, batch_events):
             for line in await preview.lines(deliveries):
                 print(line)  # noqa: T201  # what was asked for
-
-
-async def _committed(kafka_options: Mapping[str, Any], consumer: str) -> dict[TopicPartition, int]:
-    admin = AIOKafkaAdminClient(**kafka_options, request_timeout_ms=int(REQUEST_S * 1_000))
-    async with asyncio.timeout(REQUEST_S), started(admin, REQUEST_S, _STOP_S):
-        while True:
-            try:
-                offsets = await admin.list_consumer_group_offsets(topics.group(consumer))
-                break
-            except GroupCoordinatorNotAvailableError:  # a new broker, which makes its topic of groups just now
-                await asyncio.sleep(_RETRY_S)
-    return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
 
 async def _batches(

@@ -1,0 +1,1 @@
+"""What came, what became of it, and whether that adds up."""
