@@ -12,6 +12,8 @@ import pytest
 from consumers.sinks.storage.migrate import migrate
 from ops.places import Places
 from ops.reporting.balance import balance
+from ops.trace import _traced
+from schemas import topics
 from schemas.blu import BluRecord
 from schemas.event import DialResult, dial_result
 from schemas.exact import canonical
@@ -53,7 +55,22 @@ async def test_an_hour_is_even_until_a_row_is_deleted_by_hand(kafka: Kafka, post
             await until_committed(kafka, "storage")
         sheet = (await balance(connection, places, HOUR))[1]["storage"]
         assert (sheet.applied, sheet.waiting, sheet.missing) == (10, 0, ())
+        assert await _traced(places, event(10, 10).event_id, None, None, None) == await _traced(
+            places, None, "demo", "10", None
+        )
+        (traced,) = await _traced(places, event(10, 10).event_id, None, None, None)
+        said = [(hop["where"], hop["what"].partition(":")[0]) for hop in traced["hops"]]
+        assert said == [
+            ("receiver", "received, and on its journal's disk before the answer 200"),
+            (topics.DIAL_RESULTS, "published"),
+            (topics.DIAL_RESULTS, "published again (a repeat)"),
+            ("storage", "a row"),
+            ("analytics", "waiting"),
+            ("crm", "waiting"),
+        ]
         await connection.execute("DELETE FROM dial_result WHERE record_id = '12'")
+        (traced,) = await _traced(places, None, "demo", "12", HOUR)  # storage does not know it any more
+        assert ("storage", "committed, and no effect of it there") in [(h["where"], h["what"]) for h in traced["hops"]]
         sheet = (await balance(connection, places, HOUR))[1]["storage"]
         assert (sheet.applied, sheet.missing) == (9, (inside[2].event_id,))
         await kafka.erase("12")
