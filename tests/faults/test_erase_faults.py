@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from consumers.sinks.storage.migrate import migrate
 from ops import erase
@@ -75,6 +76,13 @@ class Pipeline:
         self.running[name].wait()
 
     async def done(self) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                try:
+                    await self.kafka.committed("storage")
+                    break
+                except GroupCoordinatorNotAvailableError:  # a new broker, which makes its topic of groups just now
+                    await asyncio.sleep(0.1)
         for name in SINKS:
             await until_committed(self.kafka, name, limit_s=LIMIT_S)
             await until_committed(self.kafka, name, topic=topics.replay(name), limit_s=LIMIT_S)
