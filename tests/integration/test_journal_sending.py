@@ -75,7 +75,7 @@ async def test_a_journal_whose_receiver_is_gone_is_published_to_its_end(own_brok
 
 async def test_an_interrupted_drain_goes_on_where_it_stopped(own_broker: Broker, tmp_path: Path) -> None:
     await ensure_topics(own_broker)
-    count = 20_000
+    count = 60_000  # enough to last until it is interrupted, on a fast machine too
     left_behind(tmp_path, *(body(f"on-{number}") for number in range(count)))
     segments = set(os.listdir(tmp_path))  # noqa: PTH208  # names are what is wanted
     async with reading(own_broker, topics.DIAL_RESULTS) as results:
