@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ops.ending import run_or_later
 from ops.places import Places, database, with_places
+from ops.reporting import task_words
 from ops.reporting.balance import HOUR, Published, Sheet, balance
-from ops.times import TimeType
+from ops.reporting.task import Asked, Task, task_report
+from ops.times import TimeType, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,3 +84,46 @@ def _show(since: datetime, published: Published, sheets: Mapping[str, Sheet]) ->
         click.echo(f"{name:<10} {sheet.first_time} = {parts}{told}")
         for event_id in sheet.missing[:_SHOWN]:
             click.echo(f"           missing: event {event_id}")
+
+
+def _elapsed(_context: click.Context, _parameter: click.Parameter, text: str) -> timedelta:
+    if not re.fullmatch(r"\d{1,5}(s|m|h|d)", text):
+        raise click.BadParameter(f"{text!r} is no length of time: give 90s, 25m, 2h or 1d")
+    now = datetime.now(UTC)
+    return now - parse_time(text, now)
+
+
+@report.command("task", epilog="Example: dial-results report task 66635573 --merchant acme --uploaded 12000")
+@click.argument("task_id", metavar="TASK")
+@click.option("--merchant", help="Whose task; by default of whoever has one of this id in storage.")
+@click.option("--uploaded", type=click.IntRange(0), help="How many contacts were uploaded to Blu.")
+@click.option("--late-after", default="25m", show_default=True, callback=_elapsed, help="Received so long after the call, a result is late.")  # fmt: skip  # noqa: E501
+@click.option("--since", type=TimeType(), help="Read the topic from then; by default from the task's first result on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@with_places
+def task_command(
+    *,
+    task_id: str,
+    merchant: str | None,
+    uploaded: int | None,
+    late_after: timedelta,
+    since: datetime | None,
+    as_json: bool,
+    places: Places,
+) -> None:
+    """Say how complete one task is: what came, what is missing, late, repeated, and what could not be read.
+
+    Rows of storage, and results that only the topic has. Of the topic only the task's own time is read, and what
+    storage has not committed yet. `dial-results reconcile` says which results are missing.
+
+    Exits with 1 where contacts are missing or nothing at all came, 75 where Kafka or PostgreSQL is away.
+    """
+    found = run_or_later("report task", _of_task(places, Asked(task_id, merchant, late_after, since)))
+    told = task_words.told(found, task_id, uploaded, late_after)
+    click.echo(json.dumps(told) if as_json else "\n".join(task_words.lines(told)))
+    sys.exit(0 if told["complete"] else CHECK_FAILED)
+
+
+async def _of_task(places: Places, asked: Asked) -> Task:
+    async with database(places.dsn()) as connection:
+        return await task_report(connection, places.kafka, asked)

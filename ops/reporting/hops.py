@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 
 from consumers import broker
-from ops.replaying.reading import Span, read, reader
-from schemas import topics, wire
+from ops.replaying.reading import Span, reader
+from schemas import topics
 
 from .sinks import held_by
+from .topic import event_of, offsets, places_of, records
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     import asyncpg
-    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+    from aiokafka import AIOKafkaConsumer
 
     from ops.places import Places
     from schemas.event import DialResult
 
-    _Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
+    from .topic import Record
 
 REPEATS = timedelta(minutes=30)  # Blu repeats for 25
 _SLACK = timedelta(seconds=1)
@@ -67,8 +68,10 @@ async def searched(options: Mapping[str, Any], since: datetime, fits: Callable[[
     """Look through `dial-results` from that time on, for what storage does not know; the first of each event."""
     found: dict[str, Traced] = {}
     async with reader(options) as client:
-        async for record in _records(options, client, topics.DIAL_RESULTS, None, (since, datetime.now(UTC))):
-            if (one := _event(record)) and fits(one):
+        places = await places_of(options, topics.DIAL_RESULTS)
+        wanted = await _spans(client, places, since, datetime.now(UTC))
+        async for record in records(client, topics.DIAL_RESULTS, wanted, "trace: looking through the topic"):
+            if (one := event_of(record)) and fits(one):
                 found.setdefault(one.event_id, Traced(one.event_id, one.merchant, one.record_id, one.received_at))
     return list(found.values())
 
@@ -104,7 +107,7 @@ async def _replays(
 
 
 async def _in_sink(
-    connection: asyncpg.Connection, places: Places, consumer: str, one: Traced, live: _Record | None
+    connection: asyncpg.Connection, places: Places, consumer: str, one: Traced, live: Record | None
 ) -> list[dict[str, Any]]:
     if consumer == "crm":
         rows = await connection.fetch(_LEDGER, one.event_id)
@@ -132,10 +135,10 @@ async def _of(
     topic: str,
     one: Traced,
     span: tuple[datetime, datetime],
-) -> AsyncIterator[_Record]:
+) -> AsyncIterator[Record]:
     """Give the copies of one event in a topic, by the times that their originals had."""
     async for record in _records(options, client, topic, one.key, span):
-        if record.key == one.key and (event := _event(record)) and event.event_id == one.event_id:
+        if record.key == one.key and (event := event_of(record)) and event.event_id == one.event_id:
             yield record
 
 
@@ -143,38 +146,27 @@ async def _records(
     options: Mapping[str, Any],
     client: AIOKafkaConsumer,
     topic: str,
-    key: bytes | None,
+    key: bytes,
     span: tuple[datetime, datetime],
-) -> AsyncIterator[_Record]:
-    """Give what a topic has of that time; with a key only of its partition: all our topics go by keys."""
-    count = (await broker.partitions(options)).get(topic, 0)
-    numbers = range(count) if key is None or not count else [topics.partition_of(key, count)]
-    places = [TopicPartition(topic, number) for number in numbers]
-    begin, end = [await _offsets(client, places, at) for at in span]
-    wanted = {place.partition: Span(begin[place], end[place]) for place in places}
-    async for lot in read(client, topic, wanted):
-        for record in lot.records:
-            yield record
+) -> AsyncIterator[Record]:
+    """Give what the key's partition has of that time."""
+    wanted = await _spans(client, await places_of(options, topic, key), *span)
+    async for record in records(client, topic, wanted):
+        yield record
 
 
-async def _offsets(client: AIOKafkaConsumer, places: list[TopicPartition], at: datetime) -> dict[TopicPartition, int]:
-    ends = await client.end_offsets(places)
-    found = await client.offsets_for_times(dict.fromkeys(places, int(at.timestamp() * 1_000)))
-    return {place: found[place].offset if found.get(place) else ends[place] for place in places}
+async def _spans(
+    client: AIOKafkaConsumer, places: list[TopicPartition], since: datetime, until: datetime
+) -> dict[int, Span]:
+    begins, ends = [await offsets(client, places, at) for at in (since, until)]
+    return {place.partition: Span(begins[place], ends[place]) for place in places}
 
 
-def _event(record: _Record) -> DialResult | None:
-    try:
-        return wire.decode(record.value)
-    except wire.InvalidRecord:
-        return None
-
-
-def _place(record: _Record) -> str:
+def _place(record: Record) -> str:
     return f"partition {record.partition}, offset {record.offset}"
 
 
-def _time(record: _Record) -> datetime:
+def _time(record: Record) -> datetime:
     return datetime.fromtimestamp(record.timestamp / 1_000, UTC)
 
 
