@@ -1,7 +1,7 @@
 """The fast lane: a plain callback goes from aiohttp's parser straight to the journal.
 
 aiohttp's server stays in charge of every connection: timeouts, limits, shutdown, everything unusual. At the place of
-a connection's parser stands `_PlainCallbacks`. When the parser yields one complete, plain callback with a good token on
+a connection's parser stands `FastLane`. When the parser yields one complete, plain callback with a good token on
 an idle connection, it is submitted and answered from the commit, without a task, a request or a response object: two
 thirds of aiohttp's time. Anything else is handed on untouched and takes the ordinary lane.
 
