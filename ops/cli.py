@@ -20,7 +20,10 @@ COMMANDS = {
     "redrive": ("ops.redrive:redrive", "A consumer's dead letters: seen by reason, given to it again, or purged."),
     "quarantine": ("ops.quarantine:quarantine", "Bodies that could not be read: look, mend by a rule, publish."),
     "reconcile": ("ops.reconcile:reconcile", "Ask Blu what it has, compare with storage, publish what never arrived."),
-    "report": ("ops.report:report", "Whether every result of an hour is accounted for, in every sink."),
+    "report": (
+        "ops.report:report",
+        "Whether all that came is accounted for, in every sink; how complete a task is.",
+    ),
     "trace": ("ops.trace:trace", "Every hop of one result: where it came, what became of it in each sink."),
     "erase": ("ops.erase:erase", "Forget one contact in every sink, and leave it out from then on."),
     "journal": ("ops.journal:journal", "Look at a receiver's journal; send what is in it."),

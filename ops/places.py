@@ -35,6 +35,7 @@ class Places:
     analytics_uri: str | None = None
     crm_url: str | None = None
     merchants_file: Path | None = None
+    receiver_admin_url: str | None = None
 
     def dsn(self) -> str:
         """Return the database's address. Raises click.UsageError where none is named."""
@@ -80,13 +81,14 @@ def _of_environment() -> Places:
         os.environ.get("ANALYTICS_URI"),
         os.environ.get("CRM_URL"),
         Path(merchants) if merchants else None,
+        os.environ.get("RECEIVER_ADMIN_URL"),
     )
 
 
 def _of_up(up: dict[str, Any], folder: Path) -> Places:
     kafka = client_options(up["kafka_bootstrap_servers"])
     merchants = DataFolder(folder).merchants_file
-    return Places(kafka, up["postgres_dsn"], up["analytics_uri"], up["crm_url"], merchants)
+    return Places(kafka, up["postgres_dsn"], up["analytics_uri"], up["crm_url"], merchants, up["receiver_admin_url"])
 
 
 @asynccontextmanager

@@ -1,29 +1,24 @@
-"""`dial-results report`: whether every result is accounted for."""
+"""`dial-results report`: whether every callback and every result is accounted for."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from ops.ending import run_or_later
-from ops.places import Places, database, with_places
+from ops.places import Places, database, later, with_places
 from ops.reporting import task_words
-from ops.reporting.balance import HOUR, Published, Sheet, balance
+from ops.reporting.balance import results
+from ops.reporting.balance_words import Balance
+from ops.reporting.callbacks import callbacks
 from ops.reporting.task import Asked, Task, task_report
 from ops.times import TimeType, parse_time
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 CHECK_FAILED = 1
-_SHOWN = 10
-_PARTS = ("applied", "superseded", "waiting", "dead", "erased")
 
 
 @click.group()
@@ -34,56 +29,33 @@ def report() -> None:
 @report.command("balance", epilog="Example: dial-results report balance --hour 2026-11-24T03:00")
 @click.option("--hour", type=TimeType(), required=True, help="Results received in this hour (UTC): ISO, 1h for ago.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--receiver-admin-url", metavar="URL", help="The receiver's admin port; by default RECEIVER_ADMIN_URL, or that of an `up`.")  # fmt: skip  # noqa: E501
 @with_places
-def balance_command(*, hour: datetime, as_json: bool, places: Places) -> None:
-    """Account for every result of one hour, in every sink.
+def balance_command(*, hour: datetime, as_json: bool, receiver_admin_url: str | None, places: Places) -> None:
+    """Account for every result of one hour, in every sink, and for every callback since the receiver's start.
 
-    Counted in the durable places themselves: what was published from `dial-results`; applied from the table of results,
-    the analytics table and the CRM's ledger; dead from the dead-letter topics; erased from `dial-results.erased`;
-    waiting by the committed offsets. So a row that somebody deleted by hand shows.
+    Results are counted in the durable places themselves: what was published from `dial-results`; applied from the table
+    of results, the analytics table and the CRM's ledger; dead from the dead-letter topics; erased from
+    `dial-results.erased`; waiting by the committed offsets. So a row that somebody deleted by hand shows.
 
-    Exits with 1 where it does not add up, 75 where Kafka, PostgreSQL or the analytics table is away.
+    Callbacks are what the receiver itself counts: received, journaled, and what came of them.
+
+    Exits with 1 where it does not add up, 75 where Kafka, PostgreSQL, the analytics table or the receiver is away.
     """
     since = hour.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    published, sheets = run_or_later("report balance", _counted(places, since))
-    even = not any(sheet.missing for sheet in sheets.values())
-    if as_json:
-        click.echo(json.dumps(_told(since, published, sheets, even=even)))
-    else:
-        _show(since, published, sheets)
-    sys.exit(0 if even else CHECK_FAILED)
+    url = receiver_admin_url or places.receiver_admin_url
+    counted = run_or_later("report balance", _counted(places, since, url))
+    click.echo(json.dumps(counted.told()) if as_json else "\n".join(counted.lines()))
+    if not counted.even:
+        sys.exit(CHECK_FAILED)
+    if url and counted.callbacks is None:
+        later("report balance", f"the receiver does not answer at {url}: its callbacks are not counted")
 
 
-async def _counted(places: Places, since: datetime) -> tuple[Published, dict[str, Sheet]]:
+async def _counted(places: Places, since: datetime, receiver_admin_url: str | None) -> Balance:
     async with database(places.dsn()) as connection:
-        return await balance(connection, places, since)
-
-
-def _told(since: datetime, published: Published, sheets: Mapping[str, Sheet], *, even: bool) -> dict[str, Any]:
-    return {
-        "hour": since.isoformat(),
-        "even": even,
-        "published": published.records,
-        "first_time": len(published.first),
-        "repeats": published.repeats,
-        "re_sent": published.resent,
-        "reconciled": published.reconciled,
-        "sinks": {name: asdict(sheet) for name, sheet in sheets.items()},
-    }
-
-
-def _show(since: datetime, published: Published, sheets: Mapping[str, Sheet]) -> None:
-    click.echo(f"results received from {since:%Y-%m-%d %H:%M} to {since + HOUR:%H:%M} UTC")
-    click.echo(
-        f"published {published.records} = {len(published.first)} first-time + {published.repeats} repeats "
-        f"+ {published.resent} re-sent; {published.reconciled} of the first-time were reconciled"
-    )
-    for name, sheet in sheets.items():
-        parts = " + ".join(f"{getattr(sheet, part)} {part}" for part in _PARTS)
-        told = f"; {len(sheet.missing)} MISSING" if sheet.missing else ""
-        click.echo(f"{name:<10} {sheet.first_time} = {parts}{told}")
-        for event_id in sheet.missing[:_SHOWN]:
-            click.echo(f"           missing: event {event_id}")
+        published, sheets = await results(connection, places, since)
+    return Balance(since, published, sheets, await callbacks(receiver_admin_url) if receiver_admin_url else None)
 
 
 def _elapsed(_context: click.Context, _parameter: click.Parameter, text: str) -> timedelta:

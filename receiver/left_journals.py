@@ -31,7 +31,10 @@ def left_behind(journal_dir: Path, workers: int) -> list[Path]:
 
 
 class LeftJournals:
-    """Publishes them one after the other, beside the receiver's own. `waiting` is what they still hold."""
+    """Publishes them one after the other, beside the receiver's own.
+
+    `waiting` is what they still hold, `recovered` what they held when they were taken over.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class LeftJournals:
         self._publishing = publishing
         self._counts = counts
         self._journal: Journal | None = None
+        self.recovered = 0
 
     @property
     def waiting(self) -> int:
@@ -67,6 +71,7 @@ class LeftJournals:
 
     async def _publish(self, journal: Journal) -> None:
         self._journal = journal
+        self.recovered += journal.waiting
         try:
             if journal.waiting:
                 log.warning("left_journal_taken_over", journal=journal.path.name, waiting=journal.waiting)
@@ -74,6 +79,7 @@ class LeftJournals:
                 log.info("left_journal_published", journal=journal.path.name)
         finally:
             self._journal = None
+            self.recovered -= journal.waiting  # of one that fails: left where it is
             await journal.close()
 
     async def _until_empty(self, journal: Journal) -> None:

@@ -95,7 +95,7 @@ class Metrics(Collector):
         yield _gauge(names.LEFT_WAITING, self._left.waiting)
         yield _gauge(names.JOURNAL_BYTES, journal.bytes_used)
         yield _gauge(names.JOURNAL_QUOTA_BYTES, self._journal_quota_bytes)
-        yield _gauge(names.JOURNAL_RECOVERED, self._waiting_at_start)
+        yield _gauge(names.JOURNAL_RECOVERED, self._waiting_at_start + self._left.recovered)
         yield _counter(names.JOURNAL_DAMAGED, journal.damaged_callbacks + self._counts.publishing.damaged)
 
     def _publisher(self) -> Iterable[Metric]:

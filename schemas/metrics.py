@@ -41,7 +41,7 @@ JOURNALED = "dial_results_receiver_journal_callbacks"  # appended and on disk
 JOURNAL_WAITING = "dial_results_receiver_journal_waiting_callbacks"  # on disk, not yet acknowledged by Kafka
 JOURNAL_BYTES = "dial_results_receiver_journal_bytes"  # on disk, published ones that are kept as insurance included
 JOURNAL_QUOTA_BYTES = "dial_results_receiver_journal_quota_bytes"
-JOURNAL_RECOVERED = "dial_results_receiver_journal_recovered_callbacks"  # that waited when the process started
+JOURNAL_RECOVERED = "dial_results_receiver_journal_recovered_callbacks"  # that waited at the start, left journals too
 JOURNAL_DAMAGED = "dial_results_receiver_journal_damaged_callbacks"  # known to be missing; their bytes are set aside
 
 # -- receiver: the publisher -------------------------------------------------------------------------------------------

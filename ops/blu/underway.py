@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from ops.scraping import scraped
 from schemas import metrics, topics
 from schemas.clients import started
 
@@ -23,16 +23,10 @@ _STOP_S = 1.0
 
 async def journaled(receiver_admin_url: str) -> int:
     """Return how many callbacks wait in the receiver's journal for Kafka. Raises PlaceAway."""
-    try:
-        timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{receiver_admin_url}/metrics") as answer,
-        ):
-            lines = (await answer.text()).splitlines()
-    except (OSError, aiohttp.ClientError) as error:
-        raise PlaceAway(f"receiver: {type(error).__name__}") from error
-    return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(metrics.JOURNAL_WAITING))
+    values = await scraped(receiver_admin_url, _ANSWER_S)
+    if values is None or metrics.JOURNAL_WAITING not in values:
+        raise PlaceAway("receiver: no answer")
+    return values[metrics.JOURNAL_WAITING]
 
 
 async def lag(bootstrap_servers: str, consumers: Iterable[str] = topics.CONSUMERS) -> int:

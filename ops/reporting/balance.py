@@ -73,7 +73,7 @@ class Sheet:
     missing: tuple[str, ...]
 
 
-async def balance(
+async def results(
     connection: asyncpg.Connection, places: Places, since: datetime
 ) -> tuple[Published, dict[str, Sheet]]:
     """Count the hour from `since` on.

@@ -6,16 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
-
+from ops.scraping import scraped
 from schemas import metrics
 from schemas.topics import CONSUMERS
 
 if TYPE_CHECKING:
     from ops.standalone.pipeline import Pipeline
 
-_ANSWER = aiohttp.ClientTimeout(total=2)
+_ANSWER_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class ConsumerNumbers:
 
 async def receiver_numbers(pipeline: Pipeline) -> ReceiverNumbers | None:
     """Ask the receiver; None while it does not answer."""
-    values = await _values(f"{pipeline.url('receiver-admin')}/metrics")
+    values = await scraped(pipeline.url("receiver-admin"), _ANSWER_S)
     if values is None:
         return None
     return ReceiverNumbers(
@@ -55,12 +53,12 @@ async def receiver_numbers(pipeline: Pipeline) -> ReceiverNumbers | None:
 
 async def consumer_numbers(pipeline: Pipeline) -> dict[str, ConsumerNumbers | None]:
     """Ask each consumer; None where one does not answer."""
-    answers = await asyncio.gather(*(_consumer(f"{pipeline.url(f'{name}-admin')}/metrics") for name in CONSUMERS))
+    answers = await asyncio.gather(*(_consumer(pipeline.url(f"{name}-admin")) for name in CONSUMERS))
     return dict(zip(CONSUMERS, answers, strict=True))
 
 
-async def _consumer(url: str) -> ConsumerNumbers | None:
-    values = await _values(url)
+async def _consumer(admin_url: str) -> ConsumerNumbers | None:
+    values = await scraped(admin_url, _ANSWER_S)
     if values is None:
         return None
     return ConsumerNumbers(
@@ -69,16 +67,3 @@ async def _consumer(url: str) -> ConsumerNumbers | None:
         dead_letters=values.get(metrics.DEAD_LETTERS, 0),
         sink_available=bool(values.get(metrics.SINK_AVAILABLE, 0)),
     )
-
-
-async def _values(url: str) -> dict[str, int] | None:
-    """Return each metric's sum over its labels."""
-    try:
-        async with aiohttp.ClientSession(timeout=_ANSWER) as session, session.get(url) as response:
-            text = await response.text()
-    except (aiohttp.ClientError, TimeoutError):
-        return None
-    return {
-        family.name: int(sum(sample.value for sample in family.samples if not sample.name.endswith("_created")))
-        for family in text_string_to_metric_families(text)
-    }

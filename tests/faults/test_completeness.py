@@ -24,4 +24,5 @@ def test_after_reconcile_and_resubmit_all_sinks_equal_the_ledger(tmp_path: Path)
         day = completes(up, tmp_path, count=COUNT, seed=62, rate=RATE, patience_s=400)
     wanted = day.expected
     print(f"\n{COUNT:,} results: {len(wanted.lost):,} never posted, {len(wanted.garbled):,} in GBK; every sink has all")
+    print(f"even at {day.balances} balances, and uneven once a row was deleted by hand")
     print(", ".join(f"{step} {seconds:.0f} s" for step, seconds in day.took_s.items()))

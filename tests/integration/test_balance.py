@@ -11,7 +11,7 @@ import pytest
 
 from consumers.sinks.storage.migrate import migrate
 from ops.places import Places
-from ops.reporting.balance import balance
+from ops.reporting.balance import results
 from ops.trace import _traced
 from schemas import topics
 from schemas.blu import BluRecord
@@ -47,13 +47,13 @@ async def test_an_hour_is_even_until_a_row_is_deleted_by_hand(kafka: Kafka, post
     places = Places({"bootstrap_servers": kafka.bootstrap_servers}, dsn, str(tmp_path / "delta"))
     connection = await asyncpg.connect(dsn)
     try:
-        published, sheets = await balance(connection, places, HOUR)
+        published, sheets = await results(connection, places, HOUR)
         counted = (published.records, len(published.first), published.repeats, published.resent)
         assert counted == (13, 10, 2, 1)
         assert {name: sheet.waiting for name, sheet in sheets.items()} == {"storage": 10, "analytics": 10, "crm": 10}
         async with running(kafka, Storage(dsn), name="storage"):
             await until_committed(kafka, "storage")
-        sheet = (await balance(connection, places, HOUR))[1]["storage"]
+        sheet = (await results(connection, places, HOUR))[1]["storage"]
         assert (sheet.applied, sheet.waiting, sheet.missing) == (10, 0, ())
         assert await _traced(places, event(10, 10).event_id, None, None, None) == await _traced(
             places, None, "demo", "10", None
@@ -71,10 +71,10 @@ async def test_an_hour_is_even_until_a_row_is_deleted_by_hand(kafka: Kafka, post
         await connection.execute("DELETE FROM dial_result WHERE record_id = '12'")
         (traced,) = await _traced(places, None, "demo", "12", HOUR)  # storage does not know it any more
         assert ("storage", "committed, and no effect of it there") in [(h["where"], h["what"]) for h in traced["hops"]]
-        sheet = (await balance(connection, places, HOUR))[1]["storage"]
+        sheet = (await results(connection, places, HOUR))[1]["storage"]
         assert (sheet.applied, sheet.missing) == (9, (inside[2].event_id,))
         await kafka.erase("12")
-        sheet = (await balance(connection, places, HOUR))[1]["storage"]
+        sheet = (await results(connection, places, HOUR))[1]["storage"]
         assert (sheet.applied, sheet.erased, sheet.missing) == (9, 1, ())
     finally:
         await connection.close()

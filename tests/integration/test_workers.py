@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from ops.reporting.callbacks import callbacks
 from receiver.journal import Journal, JournalLimits
 from schemas import topics, wire
 from tests.integration.test_receiver_publisher import body, ensure_topics, reading
@@ -169,6 +170,9 @@ async def test_what_a_worker_left_is_published_when_there_are_fewer(broker: Brok
         await reader.until(lambda found: len(of(found, workers.merchant)) >= 120)
         published = sum(bool(one) for one in left)
         await until(lambda: [e["event"] for e in workers.events()].count("left_journal_published") == published)
+        counted = await callbacks(f"http://127.0.0.1:{workers.admin_port}")
+        assert counted
+        assert (counted.recovered, counted.decoded, counted.even) == (120, 120, True), "report balance, of all three"
     assert await waiting(tmp_path / "journal" / "worker-1") == 0
     assert await waiting(tmp_path / "journal" / "worker-2") == 0
 

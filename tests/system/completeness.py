@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -57,6 +57,7 @@ class Day:
         self._up, self._folder, self._count, self._seed = up, folder, count, seed
         self.expected = expected(seed, datetime.now(ZONE).date(), count)
         self.took_s: dict[str, float] = {}
+        self.balances = 0
         self._since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         (folder / "gbk.toml").write_text(RULE)
         (folder / "tasks.txt").write_text("\n".join(self.expected.tasks))
@@ -133,12 +134,38 @@ class Day:
             found[source].add(event_id)
         return found
 
+    def is_even(self) -> None:
+        """See every callback, and every result of the hours since the day began, accounted for."""
+        for hour in self._hours():
+            told = self.command("report", "balance", "--hour", f"{hour:%Y-%m-%dT%H:00}")
+            assert told["even"], {name: len(sheet["missing"]) for name, sheet in told["sinks"].items()}
+            assert told["callbacks"]["lost"] == 0
+            self.balances += 1
+
+    def is_uneven_without(self, event_id: str) -> None:
+        """Delete a row by hand, and see the balance say which."""
+        (row,) = self._up.rows(
+            "DELETE FROM dial_result WHERE event_id = $1::text::uuid RETURNING received_at", event_id
+        )
+        told = self.command("report", "balance", "--hour", f"{row['received_at']:%Y-%m-%dT%H:00}", code=1)
+        missing = {name: sheet["missing"] for name, sheet in told["sinks"].items()}
+        assert (told["even"], missing) == (False, {"storage": [event_id], "analytics": [], "crm": []})
+
+    def _hours(self) -> list[datetime]:
+        hour = datetime.fromisoformat(self._since).replace(minute=0, second=0)
+        hours = [hour]
+        while (hour := hour + timedelta(hours=1)) < datetime.now(UTC):
+            hours.append(hour)
+        return hours
+
 
 def completes(up: Up, folder: Path, *, count: int, seed: int, rate: float, patience_s: float) -> Day:
-    """Let such a day pass, mend it, and see every sink equal the simulator's ledger."""
+    """Let such a day pass, mend it, and see every sink equal the simulator's ledger, even at every step."""
     day = Day(up, folder, count, seed)
+    day.is_even()
     with day.simulated(rate, patience_s) as simulator:
         day.until_all_readable_is_stored(count / rate + patience_s)
+        day.is_even()
         bodies = day.garbled()
         assert bodies >= len(day.expected.garbled), "Blu repeats what it wrote in GBK, too"
         looked = day.reconciled("--dry-run", code=1)
@@ -146,10 +173,12 @@ def completes(up: Up, folder: Path, *, count: int, seed: int, rate: float, patie
 
         assert day.resubmitted()["published_results"] == bodies
         assert day.mended() == day.expected.garbled
+        day.is_even()
         again = day.resubmitted()
         assert (again["published"], again["skipped"]) == (0, bodies)
         done = day.reconciled("--yes")
         assert (done["published"], done["different"], done["extra"]) == (len(day.expected.lost), 0, 0)
+        day.is_even()
 
         out, _ = simulator.communicate(timeout=patience_s * 3)
     summary = json.loads(out)
@@ -157,4 +186,6 @@ def completes(up: Up, folder: Path, *, count: int, seed: int, rate: float, patie
     assert (summary["never_posted"], summary["garbled"]) == (len(day.expected.lost), len(day.expected.garbled))
     callback, reconciled = day.sources().values()
     assert (reconciled, callback) == (day.expected.lost, day.expected.everything - day.expected.lost)
+    day.is_even()
+    day.is_uneven_without(min(day.expected.everything))
     return day
