@@ -30,6 +30,7 @@ from consumers.errors import ConsumerStops, TopicsUnfit
 from consumers.finding import FoundSink, UnfitSink, find, names
 from consumers.health import Health, serving
 from consumers.metrics import Metrics
+from consumers.records import make_records_light
 from consumers.settings import ConsumerSettings
 from consumers.sink import SinkUnavailable
 from schemas.kafka import KafkaSettings
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quieten()
     sys.excepthook = report_uncaught
     collect_seldom()
+    make_records_light()
     if preview:
         work = _dry_run(preview, destination, kafka_options)
     else:

@@ -31,6 +31,7 @@ MAX_POLL_S = 300.0
 
 _STOP_S = 1.5
 _RETRY_S = 0.2
+_READ_WAIT_MS = 100  # a broker answers a connection's requests in turn: another one waits for so long
 _FETCH_BYTES = 8_000_000  # a broker; with what the buffer holds, this bounds the memory
 _PARTITION_BYTES = 1_000_000  # one larger record (2 MB at most) is still fetched, alone
 
@@ -118,6 +119,7 @@ async def reading(kafka_options: Mapping[str, Any], consumer: str) -> AsyncItera
         client_id=topics.group(consumer),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        fetch_max_wait_ms=_READ_WAIT_MS,
         request_timeout_ms=int(REQUEST_S * 1_000),
         retry_backoff_ms=500,
     )

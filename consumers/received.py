@@ -7,8 +7,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiokafka import ConsumerRecord
 
+from consumers.records import Record
 from consumers.sink import Delivery
 from schemas import topics, wire
 from schemas.wire import decode
@@ -25,31 +25,34 @@ _NAME = itemgetter(0)
 class Received(msgspec.Struct, frozen=True, gc=False):
     """A record of Kafka with its delivery, or with the typed reason why it cannot be decoded."""
 
-    record: ConsumerRecord[bytes | None, bytes | None]
+    record: Record
     delivery: Delivery | None
     reason: str | None = None
 
 
-def receive_all(records: Sequence[ConsumerRecord[bytes | None, bytes | None]]) -> list[Received]:
+def receive_all(records: Sequence[Record]) -> list[Received]:
     """Read records of one partition, in one go where all of them are live and events, as they usually are."""
     if not records:
         return []
     topic, partition = records[0].topic, records[0].partition
     if topic == topics.DIAL_RESULTS:
         with suppress(wire.InvalidRecord):
-            return [Received(one, Delivery(decode(one.value), topic, partition, one.offset)) for one in records]
+            return [
+                Received(one, Delivery(decode(one.value), topic, partition, one.offset, resent=_is_resent(one)))
+                for one in records
+            ]
     return [receive(one) for one in records]
 
 
-def receive(record: ConsumerRecord[bytes | None, bytes | None]) -> Received:
+def receive(record: Record) -> Received:
     """Read a record, the event's `record()` apart. Never raises: a record that is no event is an outcome too."""
     try:
         event = wire.decode(record.value)
     except wire.InvalidRecord as error:
         return Received(record, None, error.reason)
     if record.topic == topics.DIAL_RESULTS:
-        resent = topics.RESENT in map(_NAME, record.headers)  # a third of the time of a generator
-        return Received(record, Delivery(event, record.topic, record.partition, record.offset, resent=resent))
+        delivery = Delivery(event, record.topic, record.partition, record.offset, resent=_is_resent(record))
+        return Received(record, delivery)
     return Received(record, _replayed(event, record))
 
 
@@ -63,7 +66,12 @@ def look_inside(received: Received) -> Received:
     return received
 
 
-def _replayed(event: DialResult, record: ConsumerRecord[bytes | None, bytes | None]) -> Delivery:
+def _is_resent(record: Record) -> bool:
+    """Look only where there are more headers than every event has."""
+    return len(record.headers) > wire.HEADERS and topics.RESENT in map(_NAME, record.headers)
+
+
+def _replayed(event: DialResult, record: Record) -> Delivery:
     """Everything in a replay topic is a replay, whatever its headers say."""
     headers = dict(record.headers)
     replay_id = headers.get(topics.REPLAY_ID, b"").decode(errors="replace")

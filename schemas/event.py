@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CALLBACK = "callback"
 RECONCILE = "reconcile"
 
-_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _Id = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -36,7 +36,7 @@ class DialResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel", dict
     names, no digit changed. `envelope` holds what the callback's body said beside `taskId` and `records`, if anything.
     """
 
-    event_id: Annotated[str, msgspec.Meta(pattern=_UUID)]
+    event_id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": UUID})]  # wire.decode looks: half the time
     merchant: _Id
     task_id: _Id
     record_id: _Id

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from . import exact
-from .event import DialResult, InvalidRecord, refusal
+from .event import UUID, DialResult, InvalidRecord, refusal
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["InvalidRecord", "KafkaRecord", "decode", "encode", "timestamp"]
+__all__ = ["HEADERS", "InvalidRecord", "KafkaRecord", "decode", "encode", "timestamp"]
 
 _encode_text = msgspec.json.encode
 _decoder = msgspec.json.Decoder(DialResult)
+_is_uuid = re.compile(UUID).fullmatch
 
 _SPEC_VERSION = ("ce_specversion", b"1.0")
 _TYPE = ("ce_type", b"blu.dial-result")
 _OPENING_BRACE = ord("{")
 _CONTENT_TYPE = ("content-type", b"application/json")
+
+HEADERS = 7
+"""How many headers an event has; what has more says something besides, as `re-sent`."""
 
 
 class KafkaRecord(NamedTuple):
@@ -75,7 +80,7 @@ def decode(value: bytes | None) -> DialResult:
         result = _decoder.decode(value)
     except exact.FAILURES as error:
         raise refusal(error) from None
-    if memoryview(result.result)[0] != _OPENING_BRACE:
+    if memoryview(result.result)[0] != _OPENING_BRACE or not _is_uuid(result.event_id):
         raise InvalidRecord("not-an-event")
     return result
 

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from consumers.__main__ import collect_seldom
 from consumers.consumer import Consumer, Destination
 from consumers.metrics import Metrics
+from consumers.records import make_records_light
 from consumers.settings import ConsumerSettings
 from consumers.sink import Batching, Delivery
 from schemas import topics
@@ -80,6 +81,7 @@ def _round(what: str, kafka: str, name: str, count: int) -> dict[str, float]:
 
 
 async def _consume(kafka: str, name: str, count: int) -> dict[str, float]:
+    make_records_light()
     sink, stop = Nothing(count), asyncio.Event()
     destination = Destination(name, sink.connect, Batching(), "benchmark")
     consumer = Consumer(destination, ConsumerSettings(), {"bootstrap_servers": kafka}, Metrics(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from statistics import median
 
@@ -23,6 +24,7 @@ ROUNDS = 3
 EVENTS = 120_000
 BATCH = 5_000
 SMALL, LARGE = 1_000_000, 5_000_000
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of a row's times
 _YARDSTICK_FROM = 10**8  # numbers of results that are not in Kafka
 
 # Copies of what is there under other ids: realistic rows, made by the server alone.
@@ -141,8 +143,10 @@ def _figures(
 
 
 def _plain(row: Row) -> Row:
-    """Give asyncpg's own types: JSON as text."""
-    return (*row[:10], *(None if one is None else str(one, "utf-8") for one in row[10:]))
+    """Give what asyncpg takes as it comes: times as `datetime`, JSON as text."""
+    times = [None if one is None else _EPOCH + timedelta(microseconds=one[0]) for one in (row[4], row[9])]
+    json = (None if one is None else str(one, "utf-8") for one in row[10:])
+    return (*row[:4], times[0], *row[5:9], times[1], *json)
 
 
 async def _rewind(kafka: str) -> None:

@@ -6,8 +6,11 @@ import time
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaTimeoutError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +18,8 @@ from consumers import dead_letter
 from consumers.buffer import Buffer
 from consumers.errors import Interrupted, StandsStill, TooManyRejects
 from consumers.finding import UnfitSink, find, names
-from consumers.received import Received, receive
+from consumers.received import Received, receive, receive_all
+from consumers.records import Record, make_records_light
 from consumers.rejects import Outcome, RejectRun
 from consumers.sink import Batching
 from consumers.status import Status
@@ -120,9 +124,9 @@ def test_a_delivery_tells_whether_it_was_sent_again_by_hand() -> None:
         record: Any = ConsumerRecord(
             topics.DIAL_RESULTS, 0, 0, 0, 0, sent.key, sent.value, None, -1, len(sent.value), headers
         )
-        delivery = receive(record).delivery
-        assert delivery
-        assert delivery.resent is resent
+        for received in (receive(record), *receive_all([record, record])):
+            assert received.delivery
+            assert received.delivery.resent is resent
 
 
 class StuckProducer:
@@ -242,3 +246,28 @@ def test_a_sink_that_is_not_there_is_said_with_those_that_are() -> None:
     assert find("stdout").batching == Batching()
     with pytest.raises(UnfitSink, match="stdout"):
         find("nothing")
+
+
+def test_records_made_light_say_what_aiokafkas_own_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 10_000)
+    for number, (key, value, headers) in enumerate(
+        ((b"key", b"value", [("re-sent", b"now")]), (None, b"", []), (b"", None, [("a", b""), ("a", b"2")]))
+    ):
+        batch.append(number, 1_795_490_055_926 + number, key, value, headers)
+    fetched = (40).to_bytes(8, "big") + bytes(batch.build())[8:]  # the place of its first
+
+    def read() -> list[Any]:
+        place = TopicPartition("dial-results", 7)
+        found = fetcher.PartitionRecords(place, MemoryRecords(fetched), [], 41, None, None, True, 0)
+        records = list(found)
+        assert found.next_fetch_offset == 43
+        names = ("topic", "partition", "offset", "timestamp", "key", "value")
+        return [([getattr(one, name) for name in names], list(one.headers), type(one)) for one in records]
+
+    theirs = read()
+    monkeypatch.setattr(fetcher, "PartitionRecords", fetcher.PartitionRecords)  # to be put back
+    make_records_light()
+    ours = read()
+    assert [one[:2] for one in ours] == [one[:2] for one in theirs]
+    assert len(ours) == 2, "the first is before what was asked for"
+    assert {one[2] for one in ours} == {Record}

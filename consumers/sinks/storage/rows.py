@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from schemas.mapping import FieldReader
 
@@ -32,15 +31,10 @@ COLUMNS = (
 
 Row = tuple[Any, ...]
 
-
-class _Variables(msgspec.Struct, rename="camel", gc=False):
-    """The two as they stand in the record: decoding and encoding them again could change a digit's form."""
-
-    ext_vars: msgspec.Raw = msgspec.Raw(b"null")
-    call_vars: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_variables = msgspec.json.Decoder(_Variables)
+_NULL = b"null"
+_NUL = "\0"  # a text column cannot hold it; the record column does, as an escape
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Rows:
@@ -51,34 +45,29 @@ class Rows:
         self._other = FieldReader(None)
 
     def row(self, event: DialResult) -> Row:
-        """Return the event's values in the order of `COLUMNS`; the JSON ones as the bytes that came.
+        """Return the event's values in the order of `COLUMNS`, as `Database` sends them.
+
+        Times are PostgreSQL's own (microseconds since 2000, in a tuple), JSON columns the bytes that came.
 
         Raises:
             InvalidRecord: a mapped field says something that no reader can hold.
         """
-        name, mobile, conclusion, called_at, _ = self._readers.get(event.merchant, self._other).read(event)
-        variables = _variables.decode(event.result)
+        reader = self._readers.get(event.merchant, self._other)
+        found = reader.decode(event)
+        name, mobile, conclusion, called_at, _ = reader.fields(found)
+        ext_vars, call_vars = bytes(found.ext_vars), bytes(found.call_vars)
         return (
             event.event_id,
             event.merchant,
             event.task_id,
             event.record_id,
-            event.received_at,
+            ((event.received_at - _EPOCH) // _MICROSECOND,),
             event.source,
-            _text(name),
-            _text(mobile),
-            _text(conclusion),
-            called_at,
-            _json(variables.ext_vars),
-            _json(variables.call_vars),
+            None if name and _NUL in name else name,
+            None if mobile and _NUL in mobile else mobile,
+            None if conclusion and _NUL in conclusion else conclusion,
+            None if called_at is None else ((called_at - _EPOCH) // _MICROSECOND,),
+            None if ext_vars == _NULL else ext_vars,
+            None if call_vars == _NULL else call_vars,
             event.result,
         )
-
-
-def _text(value: str | None) -> str | None:
-    """Leave out what a text column cannot hold; the record column keeps it as an escape."""
-    return None if value is not None and "\0" in value else value
-
-
-def _json(value: msgspec.Raw) -> msgspec.Raw | None:
-    return None if bytes(value) == b"null" else value
