@@ -7,13 +7,16 @@ import os
 import signal
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.sink import Delivery
 from consumers.sinks.analytics import Settings, connect, event_ids, recall
+from consumers.sinks.analytics.batch import Batch
 from consumers.sinks.analytics.lake import Lake
 from consumers.sinks.analytics.memory import Memory, packed
 from consumers.sinks.analytics.rows import microseconds
@@ -29,6 +32,9 @@ from tests.integration.test_analytics import (
     start_victim,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = ["settings"]  # the fixture
 
 SECOND = 1_000_000
@@ -36,49 +42,61 @@ HOUR = 3_600 * SECOND
 
 
 IDS = st.tuples(st.uuids(), st.integers(0, 5 * HOUR), st.integers(0, 2))  # when received, of which partition
+Given = list[tuple[uuid.UUID, int, int]]
 
 
-@given(st.lists(IDS, max_size=40, unique_by=lambda one: one[0]))
-def test_the_memory_knows_all_that_it_claims_to_cover(given_ids: list[tuple[uuid.UUID, int, int]]) -> None:
-    known = Memory(0, limit=10)
-    for event_id, received_at, partition in given_ids:
-        known.add([event_id.bytes], [received_at], [partition])
-    assert len(known) == min(10, len(given_ids))
-    assert [event_id.bytes in known for event_id, _, _ in given_ids[-10:]] == [True] * len(known)
-    for event_id, received_at, partition in given_ids:
-        if received_at + HOUR >= known.covered_from(partition):
-            assert event_id.bytes in known
+def add(memory: Memory, given_ids: Given) -> None:
+    numbers = np.array([(at, partition) for _, at, partition in given_ids], np.int64).reshape(-1, 2)
+    memory.add(packed(str(event_id) for event_id, _, _ in given_ids), numbers[:, 0], numbers[:, 1])
 
 
-@given(st.lists(IDS, max_size=40, unique_by=lambda one: one[0]))
-def test_ids_are_taken_up_alike_together_and_one_by_one(given_ids: list[tuple[uuid.UUID, int, int]]) -> None:
-    ids = packed(str(event_id) for event_id, _, _ in given_ids)
-    assert ids == [event_id.bytes for event_id, _, _ in given_ids]
+def known(memory: Memory, event_ids: Iterable[object]) -> list[bool]:
+    return memory.knows(packed(map(str, event_ids))).tolist()
+
+
+@given(st.lists(IDS, max_size=60, unique_by=lambda one: one[0]), st.integers(1, 12))
+def test_the_memory_knows_all_that_it_claims_to_cover(given_ids: Given, at_once: int) -> None:
+    memory, limit = Memory(0, limit=12), 12
+    for begin in range(0, len(given_ids), at_once):
+        add(memory, given_ids[begin : begin + at_once])
+    assert min(limit, len(given_ids)) <= len(memory) <= limit * 5 / 4
+    found = known(memory, (event_id for event_id, _, _ in given_ids))
+    assert found == [False] * (len(given_ids) - len(memory)) + [True] * len(memory)
+    for (_, received_at, partition), is_known in zip(given_ids, found, strict=True):
+        if received_at + HOUR >= memory.covered_from(partition):
+            assert is_known
+
+
+@given(st.lists(IDS, max_size=60, unique_by=lambda one: one[0]))
+def test_ids_are_taken_up_alike_together_and_one_by_one(given_ids: Given) -> None:
+    ids = [event_id for event_id, _, _ in given_ids]
     together, alone = Memory(0, limit=10), Memory(0, limit=10)
-    together.add(ids, [at for _, at, _ in given_ids], [partition for _, _, partition in given_ids])
-    for event_id, at, partition in given_ids:
-        alone.add([event_id.bytes], [at], [partition])
-    assert [one in together for one in ids] == [one in alone for one in ids]
+    add(together, given_ids)
+    for one in given_ids:
+        add(alone, [one])
+    assert known(together, ids) == known(alone, ids)
     assert [together.covered_from(one) for one in range(3)] == [alone.covered_from(one) for one in range(3)]
 
 
 def test_forgetting_moves_the_horizon_of_that_partition_alone() -> None:
-    known = Memory(0, limit=1)
-    known.add([uuid.uuid4().bytes], [2 * HOUR], [1])
-    assert known.covered_from(1) == HOUR
-    known.add([uuid.uuid4().bytes], [2 * HOUR], [2])
-    assert known.covered_from(1) == 3 * HOUR + SECOND
-    assert known.covered_from(2) == HOUR
+    memory = Memory(0, limit=4)
+    add(memory, [(uuid.uuid4(), 2 * HOUR, 1)])
+    for _ in range(4):
+        add(memory, [(uuid.uuid4(), 2 * HOUR, 2)])
+    assert [memory.covered_from(partition) for partition in (1, 2)] == [HOUR, HOUR]
+    add(memory, [(uuid.uuid4(), 2 * HOUR, 2)])
+    assert [memory.covered_from(partition) for partition in (1, 2)] == [3 * HOUR + SECOND, HOUR]
 
 
-def test_an_id_that_stands_across_two_entries_is_not_known() -> None:
-    known = Memory(0, limit=10)
-    first, second = bytes(14) + b"\xab\xcd", bytes(16)
-    known.add([first, second], [0x01020304 * SECOND, 0], [0x0506, 0])
-    across = bytes.fromhex("abcd010203040506" + "00" * 6)  # the first's end and the second's beginning
-    assert b"\0\0" + across not in known
-    assert first in known
-    assert second in known
+def test_ids_that_point_to_one_slot_are_told_apart_by_either_half() -> None:
+    memory, same = Memory(0, limit=40), "11111111-1111-8111-8000-0000000000"
+    there = [f"{same}{number:02x}" for number in range(1, 9)]  # little-endian words: their last bytes choose no slot
+    other_half = [f"2222222{number}{one[8:]}" for number, one in enumerate(there)]
+    add(memory, [(uuid.UUID(one), HOUR, 0) for one in there])
+    assert known(memory, there) == [True] * 8
+    assert known(memory, [*other_half, f"{same}00", f"{same}99", str(uuid.UUID(int=0))]) == [False] * 11
+    add(memory, [(uuid.UUID(one), HOUR, 0) for one in other_half])
+    assert known(memory, there + other_half) == [True] * 16
 
 
 async def test_the_newest_are_read_in_the_order_of_their_minutes(settings: Settings) -> None:
@@ -91,7 +109,7 @@ async def test_the_newest_are_read_in_the_order_of_their_minutes(settings: Setti
     assert 240 <= len(whole) <= 242
     assert whole.covered_from(0) <= microseconds(NOW) - 2 * HOUR
     newest = recall.recall(lake, horizon_s, 100)
-    assert [one in newest for one in packed(one.event_id for one in events)] == [True] * 100 + [False] * 200
+    assert known(newest, (one.event_id for one in events)) == [True] * 100 + [False] * 200
     assert newest.covered_from(0) == microseconds(NOW - timedelta(minutes=99)) // (60 * SECOND) * 60 * SECOND + HOUR
 
 
@@ -130,10 +148,7 @@ async def test_also_what_others_merged_and_did_not_live_to_commit(settings: Sett
     lost = event("lost")
     async with connect(settings, {}) as mine, connect(settings, {}) as other:
         await mine.write(live([event("a")], 5))
-        assert (
-            other._writing._attempt([(replayed([lost], [0])[0], microseconds(NOW), packed([lost.event_id])[0])], set())
-            is False
-        )  # merged; then it was killed
+        assert other._writing._attempt(Batch.of(replayed([lost], [0])), set()) is False  # merged; then it was killed
         await mine.write(live([lost], 6))
         await mine.write([Delivery(lost, REPLAY, 0, 0, "r-1", (0, 0))])
     await assert_exactly(settings, [event("a"), lost])

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
@@ -21,7 +22,7 @@ from .test_analytics import NOW, assert_exactly, event, live, many, replayed, ro
 
 __all__ = ["settings"]  # the fixture
 
-NO_ROWS = Rows({}, b"").table([], [])
+NO_ROWS = Rows({}, b"").table([], np.array([], np.int64))
 
 
 def parquet(settings: Settings) -> list[Path]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from .memory import FROM_TABLE, REPEATS_S, Memory, packed
 from .rows import DAY_US, day
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .lake import Lake
+    from .memory import Numbers
 
 FEW = 1_000
 """So many old results among a batch's are rather merged than the memory read anew for their sake."""
@@ -27,12 +29,13 @@ class _Minute(NamedTuple):
     rows: int
 
 
-def horizon_for(times: Sequence[int]) -> int:
+def horizon_for(times: Numbers) -> int:
     """Return the second from which ids must be known, so that of these results (microseconds) but a few are older.
 
     A full hour, so that a little older does not at once mean anew.
     """
-    oldest = sorted(times)[min(FEW, len(times) - 1)]
+    place = min(FEW, len(times) - 1)
+    oldest = int(np.partition(times, place)[place])
     return (oldest // 1_000_000 - REPEATS_S) // _HOUR_S * _HOUR_S
 
 
@@ -46,9 +49,8 @@ def recall(lake: Lake, horizon_s: int, limit: int) -> Memory:
     for first, last in _pieces(newest):
         query = f"SELECT event_id, {_MICROSECONDS} AS at FROM t WHERE {_between(first, last + 1)}"  # noqa: S608  # numbers
         for piece in lake.query(query):
-            memory.add(
-                packed(piece["event_id"].to_pylist()), piece["at"].to_pylist(), repeat(FROM_TABLE, piece.num_rows)
-            )
+            received_at = np.array(piece["at"].to_pylist(), np.int64)
+            memory.add(packed(piece["event_id"].to_pylist()), received_at, np.full(piece.num_rows, FROM_TABLE))
     return memory
 
 

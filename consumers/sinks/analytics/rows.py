@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from schemas.event import DialResult
     from schemas.merchants import Merchant
 
+    from .memory import Numbers
+
 _TEXT = DataType.string()
 _TIME = DataType.timestamp("us", tz="UTC")  # one without a zone would raise the table's protocol to 3/7
 _DATE = DataType.date32()
@@ -57,7 +59,7 @@ class Rows:
         self._strange = FieldReader(None).read, groups(None)
         self._pseudonym = Pseudonym(key)
 
-    def table(self, events: Sequence[DialResult], received_at: Sequence[int]) -> Table:
+    def table(self, events: Sequence[DialResult], received_at: Numbers) -> Table:
         """Return the events as Arrow, with the columns of `SCHEMA`; `received_at` in microseconds.
 
         Raises:
@@ -72,8 +74,8 @@ class Rows:
             merchants,
             [event.task_id for event in events],
             [event.record_id for event in events],
-            received_at,
-            [at // DAY_US for at in received_at],
+            received_at.tolist(),
+            (received_at // DAY_US).tolist(),
             [event.source for event in events],
             conclusions,
             [

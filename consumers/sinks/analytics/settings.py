@@ -18,5 +18,5 @@ class Settings(BaseSettings):
         default={}, description="what delta-rs needs to reach the storage", repr=False
     )
     compact_every: int = Field(20, ge=1, description="commits between two compactions")
-    memory_ids: int = Field(5_000_000, ge=1, description="recent event ids kept in memory, 32 bytes each")
+    memory_ids: int = Field(5_000_000, ge=1, description="recent event ids kept in memory, 34 bytes each")
     write_timeout_s: float = Field(120.0, gt=0, description="how long a batch is waited for")
