@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiokafka import TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from aiokafka import AIOKafkaConsumer
 
@@ -50,12 +50,29 @@ class Progress:
         """
         committed = self.committed  # what comes after the partitions changed hands is not of interest
         for place in [place for place in places if place not in committed]:
-            offset = await consumer.committed(place)
-            if offset is None:
-                offset = (await consumer.beginning_offsets([place]))[place]
-            committed.setdefault(place, offset)
+            committed.setdefault(place, await _asked(consumer, place))
+
+    async def standing(
+        self, consumer: AIOKafkaConsumer, places: Collection[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        """Return where each of these stands; one of another member's is asked for anew, since it moves without us.
+
+        Raises:
+            KafkaError: Kafka does not answer now.
+        """
+        committed, mine = self.committed, consumer.assignment()
+        await self.learn(consumer, [place for place in places if place in mine])
+        known = {place: committed[place] for place in places if place in mine and place in committed}
+        return known | {place: await _asked(consumer, place) for place in places if place not in known}
 
     def clear(self) -> None:
         """Forget all: the partitions change hands."""
         self._done = {}
         self.committed = {}  # a new one: an answer of Kafka that is still under way belongs to the old one
+
+
+async def _asked(consumer: AIOKafkaConsumer, place: TopicPartition) -> int:
+    offset: int | None = await consumer.committed(place)
+    if offset is None:
+        offset = (await consumer.beginning_offsets([place]))[place]
+    return offset

@@ -8,18 +8,18 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from msgspec.structs import replace
 
+from consumers.ahead import ahead
 from consumers.received import look_inside
 from consumers.rejects import Outcome
 from consumers.sink import EventsRejected, SinkUnavailable
-from schemas import topics
 from schemas.event import InvalidRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AsyncExitStack
 
+    from consumers.ahead import Place
     from consumers.received import Received
     from consumers.sink import Delivery, Sink
     from consumers.writer import Parts
@@ -70,7 +70,9 @@ class Settling:
             Interrupted: the tenure ended first.
             Exception: whatever a sink raises beside its contract.
         """
-        deliveries = await self._handed_over([received.delivery for received in batch if received.delivery])
+        deliveries = [received.delivery for received in batch if received.delivery]
+        left = await self._left_to_live(deliveries)
+        deliveries = [one for one in deliveries if one.original not in left]
         try:
             reasons, attempts = await self._write(sink, deliveries) if deliveries else ({}, 1)
         except InvalidRecord:  # rare: an event is decoded where it is used, and this one cannot be
@@ -78,27 +80,23 @@ class Settling:
             if readable == batch:
                 raise
             return await self.settle(sink, readable)
+        self._parts.metrics.left_to_live.inc(sum(one.delivery.original in left for one in batch if one.delivery))
         return [
             Outcome(one, reasons.get(one.delivery.event.event_id) if one.delivery else one.reason, attempts)
             for one in batch
         ]
 
-    async def _handed_over(self, deliveries: list[Delivery]) -> list[Delivery]:
-        """Tell replayed ones how far their live partition is committed: what is still to come, the live one brings."""
-        originals = {one.original[0] for one in deliveries if one.original}
-        if not originals:
-            return deliveries
-        consumer, progress = self._parts.consumer, self._parts.progress
-        live = {
-            place
-            for place in consumer.assignment()
-            if place.topic == topics.DIAL_RESULTS and place.partition in originals
-        }
-        await self._parts.tenure.insist("offsets_unknown", lambda: progress.learn(consumer, live), self._backoff)
-        committed = {place.partition: progress.committed.get(place) for place in live}
-        return [
-            replace(one, live_committed=committed.get(one.original[0])) if one.original else one for one in deliveries
-        ]
+    async def _left_to_live(self, deliveries: Sequence[Delivery]) -> set[Place]:
+        """Return the originals of replayed ones that are still to come: the live one brings them, in its order."""
+        originals = {one.original for one in deliveries if one.original}
+        left: set[Place] = set()
+
+        async def look() -> None:
+            left.update(await ahead(self._parts.consumer, self._parts.progress, originals))
+
+        if originals:
+            await self._parts.tenure.insist("offsets_unknown", look, self._backoff)
+        return left
 
     async def _write(self, sink: Sink, deliveries: Sequence[Delivery]) -> tuple[dict[str, str], int]:
         for attempt in itertools.count(1):

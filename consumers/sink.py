@@ -26,11 +26,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):  # a quarter of a datacla
     replay_id: str | None = None
     """The replay job that asked for this delivery; None for a live one."""
     original: tuple[int, int] | None = None
-    """On a replayed delivery: partition and offset of the live record that it copies."""
-    live_committed: int | None = None
-    """On a replayed delivery: up to which offset this consumer has committed the live partition of `original`, as it
-    stood when the batch was handed over. At or above it the live record itself is still to come; below it is done.
-    None: live, or nobody here knows (no `original`, or its partition is another process's)."""
+    """On a replayed delivery: partition and offset of the live record that it copies. That one is done: a replayed one
+    whose live record is still to come is left to it, and never handed to a sink."""
     resent: bool = False
     """A live one that an operator sent again out of a receiver's journal: mostly a repeat, however long ago."""
 

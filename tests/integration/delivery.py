@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
+from consumers.buffer import Buffer
 from consumers.consumer import Consumer, Destination
 from consumers.erasure import Erasure, encode
 from consumers.metrics import Metrics
+from consumers.received import Received
 from consumers.settings import ConsumerSettings
 from consumers.sink import Batching, Delivery, EventsRejected, SinkUnavailable
 from schemas import topics, wire
@@ -136,6 +138,16 @@ class Kafka:
             await admin.close()
         return {tuple(place): found.offset for place, found in offsets.items() if found.offset >= 0}
 
+    async def delete_records(self, partition: int, before: int) -> None:
+        """Do to a partition of the live topic what its retention does in time."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers)
+        await admin.start()
+        try:
+            place = TopicPartition(topics.DIAL_RESULTS, partition)
+            await admin.delete_records({place: RecordsToDelete(before_offset=before)})
+        finally:
+            await admin.close()
+
     async def ends(self, topic: str | None = None) -> dict[tuple[str, int], int]:
         async with self._reader() as reader:
             name = topic or topics.DIAL_RESULTS
@@ -232,6 +244,29 @@ async def running(kafka: Kafka, sink: Any, **settings: Any) -> AsyncIterator[Run
             one.task.cancel()
             with suppress(asyncio.CancelledError):
                 await one.task
+
+
+@contextlib.contextmanager
+def live_ones_held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Let live records come behind all replayed ones, as a slow fetch may: they wait until the given is called."""
+    held: list[tuple[Buffer, Sequence[Received]]] | None = []
+    add = Buffer.add
+
+    def add_or_hold(buffer: Buffer, received: Sequence[Received]) -> None:
+        if held is not None and received and received[0].record.topic == topics.DIAL_RESULTS:
+            held.append((buffer, received))
+        else:
+            add(buffer, received)
+
+    def let_go() -> None:
+        nonlocal held
+        waiting, held = held or [], None
+        for buffer, received in waiting:
+            add(buffer, received)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Buffer, "add", add_or_hold)
+        yield let_go
 
 
 async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S, watched: Running | None = None) -> None:

@@ -13,7 +13,7 @@ from consumers.sink import SinkUnavailable
 from schemas import metrics as names
 from schemas import topics, wire
 
-from .delivery import Kafka, Memory, Running, create, event, own_topics, running, until, until_committed
+from .delivery import Kafka, Memory, Running, create, event, live_ones_held, own_topics, running, until, until_committed
 
 
 @pytest.fixture
@@ -70,20 +70,36 @@ async def test_a_replay_says_so_and_names_its_original(kafka: Kafka, memory: Mem
     assert found == {"1": ("r-1", (2, 77)), "2": ("", None), "3": (None, None)}
 
 
-async def test_a_replay_is_told_what_its_live_partition_has_committed(kafka: Kafka, memory: Memory) -> None:
+async def test_a_replay_is_left_to_its_live_record_only_where_that_is_sure_to_come(
+    kafka: Kafka, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def place(partition: int, offset: int) -> dict[str, str]:
         return {"replay_id": "r", "original_partition": str(partition), "original_offset": str(offset)}
 
+    async def replay(number: int, partition: int, offset: int) -> None:
+        await kafka.publish([event(number)], topics.replay("memory"), **place(partition, offset))
+
     await kafka.publish_events_in_one_partition(7)
-    async with running(kafka, memory) as one:
+    async with running(kafka, memory):
         await until_committed(kafka)
-        await kafka.publish([event(50)], topics.replay("memory"), **place(0, 3))
-        await kafka.publish([event(51)], topics.replay("memory"), **place(1, 0))  # nothing of that partition is done
-        await kafka.publish([event(52)], topics.replay("memory"), **place(999, 0))  # nobody's
-        await until(lambda: len(memory.effects) == 10, watched=one)
-    found = {one.event.record_id: one.live_committed for one in memory.deliveries}
-    assert [found[name] for name in ("50", "51", "52")] == [7, 0, None]
-    assert found["1"] is None
+    await kafka.publish_events_in_one_partition(5, first=7)  # offsets 7 to 11
+    await kafka.delete_records(0, before=9)
+    await replay(50, 0, 3)  # its live record is done
+    await replay(51, 0, 8)  # expired before it was done
+    await replay(52, 0, 9)  # the first that is still to come
+    await replay(53, 0, 11)  # the last
+    await replay(54, 0, 12)  # of a topic that was made anew
+    await replay(55, 1, 0)  # of an empty one
+    await replay(56, 999, 0)  # nobody's
+    with live_ones_held(monkeypatch) as let_go:
+        async with running(kafka, memory) as one:
+            await until_committed(kafka, topic=topics.replay("memory"))
+            replayed = {each.event.record_id for each in memory.deliveries if each.replay_id}
+            let_go()
+            await until_committed(kafka)
+    assert replayed == {"50", "51", "54", "55", "56"}
+    assert {each.event.record_id for each in memory.deliveries if each.replay_id is None} >= {"9", "10", "11"}
+    assert b'dial_results_consumer_replays_left_to_live_total{consumer="memory"} 2.0' in one.metrics.text()
 
 
 async def test_replays_wait_while_more_and_more_live_results_do(kafka: Kafka, memory: Memory) -> None:

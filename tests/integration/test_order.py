@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from consumers.finding import find
 from consumers.sinks import analytics, crm, storage
 from consumers.sinks.storage.migrate import migrate
 from schemas import topics
-from schemas.event import DialResult
+from schemas.blu import BluRecord
+from schemas.event import DialResult, dial_result
+from schemas.exact import canonical
 from schemas.mapping import newest_key
 from tests.crm import TOKEN, Crm, sandbox
 from tests.services import Database
 
-from .delivery import Kafka, own_topics, running, until_committed
+from .delivery import Kafka, live_ones_held, own_topics, running, until_committed
 from .ordering import Day, Step, newest
 
 NAMES = ("storage", "analytics", "crm")
@@ -71,7 +73,7 @@ class Sinks:
             found[contact] = max(newest_key(row, called_at), found.get(contact, ()))
         return {contact: str(key[-1]) for contact, key in found.items()}
 
-    async def crm(self, contacts: Mapping[str, str]) -> dict[str, str | None]:
+    async def crm(self, contacts: Iterable[str]) -> dict[str, str | None]:
         return {contact: await self._crm.shows(f"demo:{contact}") for contact in contacts}
 
 
@@ -95,7 +97,7 @@ async def all_sinks(folder: Path, postgres: Database) -> AsyncIterator[Sinks]:
         yield Sinks(folder, dsn, sandbox_crm)
 
 
-async def play(kafka: Kafka, steps: list[Step]) -> None:
+async def play(kafka: Kafka, steps: list[Step], names: Iterable[str] = NAMES) -> None:
     """Publish step after step; a replay copies what stands in the topic, to each consumer's own replay topic."""
     places: dict[int, Any] = {}
     for step in steps:
@@ -104,7 +106,7 @@ async def play(kafka: Kafka, steps: list[Step]) -> None:
             continue
         place = places[id(step.event)]
         original = {"original_topic": place.topic, "original_partition": str(place.partition)}
-        for name in NAMES:
+        for name in names:
             headers = {"replay_id": "r-1", "original_offset": str(place.offset)} | original
             await kafka.publish([step.event], topics.replay(name), **headers)
 
@@ -135,6 +137,40 @@ async def test_every_sink_ends_at_the_newest_result_of_each_contact(
     expected, shown = await final_states(Day(1), broker, monkeypatch, postgres, tmp_path)
     assert len(expected) == 30
     assert shown == dict.fromkeys(NAMES, expected)
+
+
+def _first_and_late(kind: str) -> list[DialResult]:
+    """Make the first copy of a result, a newer result of its contact, and the first one's late copy."""
+    one, other = ({"id": "c1", "number": number, "kind": kind} for number in (1, 2))
+    received = [(one, 0), (other, 60_000), (one, 120_000)]
+    return [
+        dial_result("demo", "1", BluRecord(0, "c1", canonical(record)), 1_700_000_000_000 + later_ms)
+        for record, later_ms in received
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_replay_that_overtakes_its_live_partition_does_not_make_a_late_copy_the_first(
+    name: str, broker: Any, monkeypatch: pytest.MonkeyPatch, postgres: Database, tmp_path: Path
+) -> None:
+    first, newer, late = events = _first_and_late(name)
+    async with (
+        own_topics(broker.bootstrap_servers, monkeypatch, name) as kafka,
+        all_sinks(tmp_path, postgres) as sinks,
+    ):
+        await play(kafka, [*map(Step, events), Step(late, replayed=True)], (name,))
+        with live_ones_held(monkeypatch) as let_go:
+            async with running(kafka, sinks.sinks[name], name=name):
+                await until_committed(kafka, name, topics.replay(name))
+                let_go()
+                await until_committed(kafka, name)
+        by_id = {one.event_id: one for one in (first, newer)}
+        shows = {
+            "storage": sinks.storage,
+            "analytics": lambda: asyncio.to_thread(sinks.analytics, by_id),
+            "crm": lambda: sinks.crm(["c1"]),
+        }
+        assert await shows[name]() == {"c1": newer.event_id}
 
 
 @pytest.mark.faults

@@ -83,20 +83,11 @@ class Writing:
         return True
 
     def _pending(self, batch: Batch, places: Mapping[Place, int], merged: set[str]) -> Batch:
-        """Leave out what is in the table by its offset, and of the replayed what a live one will still bring."""
+        """Leave out what is in the table by its offset."""
         mask = batch.from_offsets({place: self._done(*place) for place in places})
-        for number in np.flatnonzero(mask & ~batch.plain).tolist():
-            mask[number] = not self._comes_live(batch.deliveries[number])
         if merged:
             mask &= np.array([event_id not in merged for event_id in batch.event_ids], np.bool_)
         return batch.where(mask)
-
-    def _comes_live(self, one: Delivery) -> bool:
-        """Tell whether its original is done neither here nor in Kafka (an empty table is filled by replays)."""
-        if one.replay_id is None or one.original is None:
-            return False
-        partition, offset = one.original
-        return offset >= max(self._done(topics.DIAL_RESULTS, partition), one.live_committed or 0)
 
     def _recall(self, plain: Batch, locks: Mapping[str, int]) -> None:
         """Read the memory anew where others wrote since, and where too much of the batch is older than it reaches."""
