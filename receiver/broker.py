@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from receiver.produce import copy_once
 from receiver.window import restamp
 from schemas import clients
 from schemas.topics import DIAL_RESULTS, QUARANTINE
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from receiver.window import Outgoing
+
+copy_once()
 
 TOPICS = (DIAL_RESULTS, QUARANTINE)
 BATCH_BYTES = 512 * 1024

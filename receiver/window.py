@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from receiver.journal import JournaledCallback  # msgspec's fields are looked up
 from schemas import topics, wire
 from schemas.blu import BluRecord, CallbackBody, UnreadableCallback, decode_callback
 from schemas.event import dial_result
@@ -17,7 +20,6 @@ from schemas.wire import KafkaRecord, timestamp
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from receiver.journal import JournaledCallback
     from receiver.recent import Recent
 
 TOO_LARGE = "too-large"
@@ -31,8 +33,7 @@ _LARGE_BODY_BYTES = 32_768
 _GROWN_BYTES = 16_000_000
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct):
     """One record on its way. `index` is the place of its result in the callback; None for a quarantined body."""
 
     topic: str
@@ -113,12 +114,10 @@ async def decode_window(
             made = records_of(callback)
         window.outgoing += made
         window.empty += not made
-        for outgoing in made:
-            if outgoing.index is not None and recent.seen(_name(outgoing)):
-                window.repeats += 1
         if time.perf_counter() > pause_at:
             await asyncio.sleep(0)
             pause_at = time.perf_counter() + _STRETCH_S
+    window.repeats = recent.repeats([_name(outgoing) for outgoing in window.outgoing if outgoing.index is not None])
     if headers:
         for outgoing in window.outgoing:
             outgoing.record.headers.extend(headers)

@@ -6,12 +6,12 @@ came. Source of the body's form and of its two defects: Blu's page "6-Dial resul
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from . import exact
-from .repair import TooDeepError, mend
+from .repair import MAX_DEPTH, TooDeepError, mend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class UnreadableRecord(msgspec.Struct, frozen=True):
     reason: str
 
 
-class CallbackBody(NamedTuple):
+class CallbackBody(msgspec.Struct, frozen=True):
     """What a body says. `envelope` is the canonical JSON of its members beside `taskId` and `records`, if any."""
 
     task_id: str
@@ -191,7 +191,7 @@ def _inside(text: str) -> Any:  # noqa: ANN401
         value = exact.decode(text)
     except exact.FAILURES:
         return text
-    return text if exact.too_deep(text.encode()) else value
+    return text if len(text) > MAX_DEPTH and exact.too_deep(text.encode()) else value
 
 
 def _inside_exactly(text: str) -> Any:  # noqa: ANN401

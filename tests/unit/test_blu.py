@@ -138,6 +138,8 @@ def test_a_broken_documented_body_is_never_read_as_another_contact(at: int, junk
         (body("7"), blu.NO_ID),
         (body('{"id": 1, "a": 1, "a": 2}'), blu.NOT_REPRESENTABLE),
         (body('{"id": 1, "a": 1, "\\u0061": 2}'), blu.NOT_REPRESENTABLE),
+        (body('{"id": 1, "a": 1, "a": 2, "b": "\\u003a"}'), blu.NOT_REPRESENTABLE),
+        (body('{"id": 1, "a": -0, "b": "\\u002D"}'), blu.NOT_REPRESENTABLE),
         (body('{"id": 1, "x": [{"records": 1, "records": 1}]}'), blu.NOT_REPRESENTABLE),
         (b'{"taskId": 1, "taskId": 1, "records": []}', blu.NOT_REPRESENTABLE),
         (b'{"id": 1, "taskId": 2, "a": 1, "a": 2, "x": {"records": 1}}', blu.NOT_REPRESENTABLE),

@@ -170,12 +170,12 @@ def test_backoff_grows_to_its_bound_with_jitter() -> None:
 
 def test_recent_ids_have_a_bound() -> None:
     recent = Recent(half=100)
-    assert not recent.seen(b"first")
-    assert recent.seen(b"first")
+    assert recent.repeats([b"first", b"second", b"first"]) == 1
+    assert recent.repeats([b"first", b"third"]) == 1
     for number in range(1_000):
-        assert not recent.seen(b"%d" % number)
-        assert recent.seen(b"%d" % number)
-    assert not recent.seen(b"first")
+        assert recent.repeats([b"%d" % number]) == 0
+        assert recent.repeats([b"%d" % number, b"%d" % (number - 50)]) == 1 + (number >= 50)
+    assert recent.repeats([b"first"]) == 0
     assert len(recent._young) + len(recent._old) <= 200
 
 
