@@ -46,6 +46,7 @@ async def _end(told: dict[str, Any]) -> None:
     for number in (signal.Signals(told["signal"]), signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(told["pid"], number)
+            os.kill(told["pid"], signal.SIGCONT)  # one that somebody stopped would not hear the first
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 while _is_there(told):
