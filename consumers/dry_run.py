@@ -10,7 +10,7 @@ from consumers import broker
 from consumers.broker import REQUEST_S
 from consumers.received import receive
 from schemas import topics
-from schemas.clients import started
+from schemas.clients import BOUNDED_FETCH_WAIT_MS, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -53,6 +53,7 @@ async def _batches(
         **kafka_options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        fetch_max_wait_ms=BOUNDED_FETCH_WAIT_MS,
         request_timeout_ms=int(REQUEST_S * 1_000),
     )
     async with started(reader, REQUEST_S, _STOP_S):

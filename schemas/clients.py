@@ -24,6 +24,10 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+BOUNDED_FETCH_WAIT_MS = 20
+"""How long the broker may hold an answer back for want of records. Who reads to a known end never waits for new ones,
+and the next question, also one about offsets, waits behind that answer: half a second each by default."""
+
 _AWAY = (KafkaError, OSError, TimeoutError)
 _connect = aiokafka.client.create_conn
 _bootstrapping: ContextVar[list[Any] | None] = ContextVar("_bootstrapping", default=None)

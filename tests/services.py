@@ -85,7 +85,7 @@ def broker() -> Iterator[object]:
     if docker_answers():
         from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415
 
-        with KafkaContainer() as container:
+        with KafkaContainer().with_env("KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS", "1000") as container:
             container.bootstrap_servers = container.get_bootstrap_server()
             yield container
         return

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaTimeoutError
 from ops.ending import NotNow, connected
 from ops.quarantining import masking
 from schemas import topics
+from schemas.clients import BOUNDED_FETCH_WAIT_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -92,7 +93,12 @@ async def scan(options: Mapping[str, Any], wanted: Wanted) -> AsyncGenerator[Kep
         NotNow: no broker answers, or there is no such topic.
         KafkaError: Kafka does not answer any more.
     """
-    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False, max_partition_fetch_bytes=topics.MAX_RECORD_BYTES)
+    consumer = AIOKafkaConsumer(
+        **options,
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=topics.MAX_RECORD_BYTES,
+        fetch_max_wait_ms=BOUNDED_FETCH_WAIT_MS,
+    )
     async with connected(consumer):
         partitions = await _partitions(consumer)
         consumer.assign(partitions)

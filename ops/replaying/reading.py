@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from schemas.clients import started
+from schemas.clients import BOUNDED_FETCH_WAIT_MS, started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -55,8 +55,9 @@ async def reader(options: Mapping[str, Any], max_records: int = 2_000) -> AsyncI
         max_poll_records=max_records,
         fetch_max_bytes=16_000_000,
         max_partition_fetch_bytes=2_000_000,
+        fetch_max_wait_ms=BOUNDED_FETCH_WAIT_MS,
         request_timeout_ms=int(REQUEST_S * 1_000),
-        retry_backoff_ms=500,
+        retry_backoff_ms=50,  # the first question of a topic that the client does not know yet waits for so long
     )
     async with started(client, REQUEST_S, _STOP_S):
         await asyncio.sleep(0)  # aiokafka 0.14 cannot be stopped before the tasks that it started have had a turn

@@ -168,7 +168,9 @@ class Kafka:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        reader = AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, auto_offset_reset="earliest")
+        reader = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=20
+        )
         await reader.start()
         try:
             yield reader
@@ -300,7 +302,7 @@ def process(
     settings = {
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "CONSUMER_ADMIN_PORT": "0",
-        "CONSUMER_SESSION_TIMEOUT_S": "6",
+        "CONSUMER_SESSION_TIMEOUT_S": "2",
     }
     output: Any = log.open("ab") if log else contextlib.nullcontext(subprocess.PIPE)
     with output as written:

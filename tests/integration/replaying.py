@@ -40,7 +40,9 @@ def places(kafka: Kafka, dsn: str) -> Places:
 
 async def everything(kafka: Kafka, topic: str, partitions: int = PARTITIONS) -> list[Any]:
     """Read what stands in a topic now."""
-    reader = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=20
+    )
     await reader.start()
     try:
         where = [TopicPartition(topic, number) for number in range(partitions)]

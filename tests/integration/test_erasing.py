@@ -111,8 +111,8 @@ async def test_an_erasure_waits_for_the_write_in_progress_and_comes_behind_it(ka
 async def test_of_two_members_both_erase_and_the_owner_of_the_partition_leaves_the_receipt(kafka: Kafka) -> None:
     memory, receipts = Memory(), Receipts()
     async with (
-        running(kafka, memory, receipts=receipts, session_timeout_s=6) as one,
-        running(kafka, memory, receipts=receipts, session_timeout_s=6) as two,
+        running(kafka, memory, receipts=receipts, session_timeout_s=2) as one,
+        running(kafka, memory, receipts=receipts, session_timeout_s=2) as two,
     ):
         both = (one.consumer, two.consumer)
         await until(lambda: all(each._fetcher and each._fetcher._consumer.assignment() for each in both))

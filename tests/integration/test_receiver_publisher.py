@@ -81,7 +81,11 @@ class Reader:
 @asynccontextmanager
 async def reading(broker: Broker, topic: str) -> AsyncIterator[Reader]:
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=broker.bootstrap_servers, enable_auto_commit=False, metadata_max_age_ms=1_000
+        topic,
+        bootstrap_servers=broker.bootstrap_servers,
+        enable_auto_commit=False,
+        metadata_max_age_ms=1_000,
+        fetch_max_wait_ms=20,
     )
     await consumer.start()
     try:

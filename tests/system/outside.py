@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -62,7 +63,9 @@ class Up:
         self.output = data.with_suffix(".out")
         with self.output.open("wb") as out:
             command = (COMMAND, "up", "--data", str(data), *arguments)
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            # After a kill the group waits for so long.
+            environment = os.environ | {"CONSUMER_SESSION_TIMEOUT_S": "3"}
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
 
     @property
     def said(self) -> str:
@@ -113,7 +116,10 @@ class Up:
 
         async def read() -> list[ConsumerRecord]:
             consumer = AIOKafkaConsumer(
-                topic, bootstrap_servers=self.json["kafka_bootstrap_servers"], auto_offset_reset="earliest"
+                topic,
+                bootstrap_servers=self.json["kafka_bootstrap_servers"],
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=20,
             )
             await consumer.start()
             try:
