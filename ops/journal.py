@@ -32,7 +32,7 @@ journal.add_command(drain)
 journal.add_command(resend)
 
 
-@journal.command()
+@journal.command(epilog="Example: dial-results journal show /var/lib/dial-results/journal")
 @_path
 @_as_json
 def show(path: Path, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def show(path: Path, as_json: bool) -> None:
     _print(_survey(path, read_whole=False), as_json)
 
 
-@journal.command()
+@journal.command(epilog="Example: dial-results journal verify /var/lib/dial-results/journal --json")
 @_path
 @_as_json
 def verify(path: Path, as_json: bool) -> None:

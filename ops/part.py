@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,8 @@ _data = click.option(
     help="Folder of the running `up`.",
 )
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="The part and its pid, null while it is down, as one JSON object.")  # fmt: skip  # noqa: E501
+
 
 @click.group()
 def part() -> None:
@@ -33,31 +36,34 @@ def part() -> None:
     """
 
 
-@part.command()
+@part.command(epilog="Example: dial-results part stop kafka")
 @_name
 @_data
-def stop(name: str, data: Path) -> None:
+@_as_json
+def stop(name: str, data: Path, as_json: bool) -> None:
     """Ask NAME to end, and hold it down."""
-    _act(data, name, "stop")
+    _act(data, name, "stop", as_json=as_json)
 
 
-@part.command()
+@part.command(epilog="Example: dial-results part kill receiver")
 @_name
 @_data
-def kill(name: str, data: Path) -> None:
+@_as_json
+def kill(name: str, data: Path, as_json: bool) -> None:
     """End NAME at once, as `kill -9` does, and hold it down."""
-    _act(data, name, "kill")
+    _act(data, name, "kill", as_json=as_json)
 
 
-@part.command()
+@part.command(epilog="Example: dial-results part start kafka")
 @_name
 @_data
-def start(name: str, data: Path) -> None:
+@_as_json
+def start(name: str, data: Path, as_json: bool) -> None:
     """Bring NAME back, and wait until it answers."""
-    _act(data, name, "start")
+    _act(data, name, "start", as_json=as_json)
 
 
-def _act(data: Path, name: str, action: str) -> None:
+def _act(data: Path, name: str, action: str, *, as_json: bool) -> None:
     try:
         pid = asyncio.run(ask(DataFolder(data), name, action))
     except UnknownPart as error:
@@ -66,7 +72,10 @@ def _act(data: Path, name: str, action: str) -> None:
         _end(TRY_LATER, str(error))
     except PartError as error:
         _end(CHECK_FAILED, str(error))
-    click.echo(f"{name} is down, and held there" if pid is None else f"{name} runs: pid {pid}")
+    if as_json:
+        click.echo(json.dumps({"part": name, "pid": pid}))
+    else:
+        click.echo(f"{name} is down, and held there" if pid is None else f"{name} runs: pid {pid}")
 
 
 def _end(code: int, message: str) -> NoReturn:

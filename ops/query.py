@@ -53,7 +53,7 @@ def _options(_context: click.Context, _parameter: click.Parameter, text: str) ->
     callback=_options,
     help="JSON for S3; ANALYTICS_STORAGE_OPTIONS by default.",
 )
-@click.option("--data", type=click.Path(path_type=Path), default=default_folder, show_default="as `up`")
+@click.option("--data", type=click.Path(path_type=Path), default=default_folder, show_default="as `up`", help="Folder of an `up`: its table.")  # fmt: skip  # noqa: E501
 def query(
     *,
     sql: str | None,

@@ -74,7 +74,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--since", callback=_since, metavar="TIME", help="Tasks of which anything came since; ISO, yesterday, 2h."
 )
 @click.option("--every", "every_s", callback=_every, metavar="TIME", help="Again and again until Ctrl-C: 6h, 1d.")
-@click.option("--page-size", default=PAGE_SIZE, show_default="Blu's own, 10", type=click.IntRange(1, 1_000))
+@click.option("--page-size", default=PAGE_SIZE, show_default="Blu's own, 10", type=click.IntRange(1, 1_000), help="Results a page; fewer pages if Blu allows it.")  # fmt: skip  # noqa: E501
 @click.option("--rate", default=_RATE, show_default=True, type=click.FloatRange(0.1, 1_000), help="Calls a second.")
 @click.option("--settle", "settle_s", default=60.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait for storage to have what is in the topic; 0: do not look.")  # fmt: skip  # noqa: E501
 @click.option("--merchants-file", envvar="RECEIVER_MERCHANTS_FILE", type=_file, help="By default that of --data.")

@@ -102,21 +102,23 @@ def show(job_id: str, as_json: bool, places: Places) -> None:
 
 @replay.command()
 @click.argument("job_id", metavar="JOB")
+@_json
 @with_places
-def pause(job_id: str, places: Places) -> None:
+def pause(job_id: str, as_json: bool, places: Places) -> None:
     """Stop a job, to be resumed. Example: dial-results replay pause 20261124-031415-9f2c."""
-    click.echo(f"{job_id} is {guarded(session.ask(places, job_id, jobs.PAUSE))}")
+    _asked(job_id, guarded(session.ask(places, job_id, jobs.PAUSE)), as_json=as_json)
 
 
 @replay.command()
 @click.argument("job_id", metavar="JOB")
 @_yes
+@_json
 @with_places
-def cancel(job_id: str, yes: bool, places: Places) -> None:
+def cancel(job_id: str, yes: bool, as_json: bool, places: Places) -> None:
     """Stop a job for good; what was copied stays copied. Example: dial-results replay cancel 20261124-031415-9f2c."""
     if not yes and not click.confirm(f"Cancel {job_id} for good?", err=True):
         sys.exit(TRY_LATER)
-    click.echo(f"{job_id} is {guarded(session.ask(places, job_id, jobs.CANCEL))}")
+    _asked(job_id, guarded(session.ask(places, job_id, jobs.CANCEL)), as_json=as_json)
 
 
 @replay.command()
@@ -130,6 +132,10 @@ def resume(job_id: str, rate: int | None, as_json: bool, places: Places) -> None
     What was copied within the last second before it was killed is copied again, which has no effect twice.
     """
     _ended(guarded(session.resume(places, job_id, rate, Show(as_json=as_json))))
+
+
+def _asked(job_id: str, state: str, *, as_json: bool) -> None:
+    click.echo(orjson.dumps({"id": job_id, "state": state}) if as_json else f"{job_id} is {state}")
 
 
 def _filters(since: datetime | None, until: datetime | None, **several: tuple[str, ...]) -> Filters:

@@ -37,7 +37,10 @@ _to_file = click.Path(dir_okay=False, path_type=Path)
 _to_folder = click.Path(file_okay=False, path_type=Path)
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    context_settings={"show_default": True},
+    epilog="Example: dial-results simulate --count 10000 --rate 500",
+)
 @click.option("--count", default=1_000, type=click.IntRange(1, 9_000_000), help="Results to post.")
 @click.option("--rate", default=200.0, type=_above(0), help="Results a second, whatever becomes of those before.")
 @click.option(

@@ -39,6 +39,9 @@ def _takes_dsn(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--dsn", envvar="STORAGE_DSN", callback=_dsn, help=says)(command)
 
 
+_json = click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object.")
+
+
 @click.group()
 def storage() -> None:
     """PostgreSQL: the table of results, its views, its readers, and how long results stay."""
@@ -46,15 +49,18 @@ def storage() -> None:
 
 @storage.command()
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and change nothing.")
+@_json
 @_takes_dsn
-def migrate(*, dry_run: bool, dsn: str) -> None:
+def migrate(*, dry_run: bool, as_json: bool, dsn: str) -> None:
     """Create the tables and views, or bring them up to date. Does nothing where they are.
 
     Example: dial-results storage migrate --dry-run
     """
     with _database("nothing is changed"):
         script = asyncio.run(bring_up_to_date(dsn, dry_run=dry_run))
-    if dry_run:
+    if as_json:
+        click.echo(json.dumps({"dry_run": dry_run, "changed": bool(script) and not dry_run, "sql": script}))
+    elif dry_run:
         click.echo(script or "-- nothing to do")
     else:
         click.echo("storage: tables and views are up to date" + ("" if script else " already"))
@@ -62,14 +68,18 @@ def migrate(*, dry_run: bool, dsn: str) -> None:
 
 @storage.command("roles")
 @click.option("--dry-run", is_flag=True, help="Print the SQL that would run, and change nothing.")
+@_json
 @_takes_dsn
-def roles_command(*, dry_run: bool, dsn: str) -> None:
+def roles_command(*, dry_run: bool, as_json: bool, dsn: str) -> None:
     """Create the group roles for writers and readers, and grant what each may do; after every migration.
 
-    Example: dial-results storage roles, then in psql: GRANT dial_results_reader_masked TO anna
+    Example: dial-results storage roles --dry-run
+
+    Who may read is then said in psql: GRANT dial_results_reader_masked TO anna
     """
+    names = [roles.WRITER, roles.READER, roles.MASKED_READER]
     if dry_run:
-        click.echo(roles.sql())
+        click.echo(json.dumps({"dry_run": True, "roles": names, "sql": roles.sql()}) if as_json else roles.sql())
         return
     try:
         with _database("nothing is changed"):
@@ -77,7 +87,8 @@ def roles_command(*, dry_run: bool, dsn: str) -> None:
     except roles.NotMigrated:
         click.echo("storage: the views are not there yet: run `dial-results storage migrate` first", err=True)
         sys.exit(CHECK_FAILED)
-    click.echo(f"storage: {roles.WRITER}, {roles.READER} and {roles.MASKED_READER} may do what they should")
+    told = {"dry_run": False, "roles": names, "sql": roles.sql()}
+    click.echo(json.dumps(told) if as_json else f"storage: {', '.join(names)} may do what they should")
 
 
 @storage.command()
@@ -85,7 +96,7 @@ def roles_command(*, dry_run: bool, dsn: str) -> None:
 @click.option("--dry-run", is_flag=True, help="Count them, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask; for cron.")
 @click.option("--batch", type=click.IntRange(1, 100_000), default=5_000, show_default=True, help="Rows a transaction.")
-@click.option("--json", "as_json", is_flag=True, help="Say it as one JSON object.")
+@_json
 @_takes_dsn
 def retain(*, older_than: datetime, dry_run: bool, yes: bool, batch: int, as_json: bool, dsn: str) -> None:
     """Delete results received before a time. Can be stopped and started again at any moment.

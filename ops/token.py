@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -152,6 +153,7 @@ _file = click.option(
     help="The merchants' file.",
 )
 _who = click.argument("merchant", callback=_merchant)
+_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 
 
 @contextmanager
@@ -169,15 +171,20 @@ def token() -> None:
     """Make, list and retire the secrets in Blu's callback addresses."""
 
 
-@token.command()
+@token.command(epilog="Example: dial-results token new acme --timezone Asia/Manila")
 @_who
 @_file
 @click.option("--timezone", default=DEFAULT_TIMEZONE, show_default=True, callback=_timezone, help="Of a new merchant.")
-def new(merchant: str, path: Path, timezone: str) -> None:
+@_json
+def new(merchant: str, path: Path, timezone: str, as_json: bool) -> None:
     """Make a token for MERCHANT and show it, this once; the file keeps its hash."""
     with _explained(path):
         secret = new_token(path, merchant, timezone)
         token_id = load_merchants(path)[merchant].tokens[-1].id
+    if as_json:
+        told = {"merchant": merchant, "id": token_id, "token": secret, "path": f"/callbacks/{secret}"}
+        click.echo(json.dumps(told))
+        return
     click.echo(f"Token {token_id} of {merchant}, shown this once:\n\n  {secret}\n")
     click.echo(f"The path to give to Blu, behind the receiver's public address:\n\n  /callbacks/{secret}\n")
     click.echo(
@@ -185,36 +192,44 @@ def new(merchant: str, path: Path, timezone: str) -> None:
     )
 
 
-@token.command("list")
+@token.command("list", epilog="Example: dial-results token list acme")
 @_who
 @_file
-def list_(merchant: str, path: Path) -> None:
+@_json
+def list_(merchant: str, path: Path, as_json: bool) -> None:
     """List the tokens of MERCHANT by id and creation date."""
     with _explained(path):
         known = load_merchants(path).get(merchant)
     if known is None:
         raise click.ClickException(f"{path} has no merchant {merchant}; `dial-results token new {merchant}` makes it")
+    if as_json:
+        click.echo(json.dumps([{"id": each.id, "created": f"{each.created}"} for each in known.tokens]))
+        return
     table = Table("id", "created", title=f"Tokens of {merchant}")
     for each in known.tokens:
         table.add_row(each.id, f"{each.created}")
     Console().print(table)
 
 
-@token.command()
+@token.command(epilog="Example: dial-results token retire acme t-9f2c51ab")
 @_who
 @click.argument("token_id", metavar="ID")
 @_file
 @click.option("--yes", is_flag=True, help="Do not ask, not even for the last token.")
-def retire(merchant: str, token_id: str, path: Path, yes: bool) -> None:
+@_json
+def retire(merchant: str, token_id: str, path: Path, yes: bool, as_json: bool) -> None:
     """Retire the token ID of MERCHANT: callbacks that still carry it are answered 404, and lost after 25 minutes."""
     with _explained(path):
         known = load_merchants(path).get(merchant)
         ids = [each.id for each in known.tokens] if known else []
         if ids == [token_id] and not yes:
             click.confirm(
-                f"It is the last token of {merchant}: nothing that Blu posts will be taken. Retire it?", abort=True
+                f"It is the last token of {merchant}: nothing that Blu posts will be taken. Retire it?",
+                abort=True,
+                err=True,
             )
         if not retire_token(path, merchant, token_id):
             click.echo(f"{merchant} has no token {token_id}; `dial-results token list {merchant}` shows them", err=True)
             sys.exit(1)
-    click.echo(f"Token {token_id} of {merchant} is retired.")
+    retired = {"merchant": merchant, "id": token_id, "retired": True}
+    click.echo(json.dumps(retired) if as_json else f"Token {token_id} of {merchant} is retired.")

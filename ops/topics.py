@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -118,11 +119,12 @@ def topics() -> None:
     """Kafka's topics: create what is missing, report what differs."""
 
 
-@topics.command("apply")
+@topics.command("apply", epilog="Example: dial-results topics apply --bootstrap-servers kafka-1:9092 --dry-run")
 @click.option("--bootstrap-servers", help="host:port of brokers; KAFKA_BOOTSTRAP_SERVERS by default.")
 @click.option("--replication-factor", type=click.IntRange(1, 32), default=3, show_default=True, help="Copies of each.")
 @click.option("--dry-run", is_flag=True, help="Say what would be created, and change nothing.")
-def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_run: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_run: bool, as_json: bool) -> None:
     """Create the topics that are missing; say where others differ from what they should be, and change none of those.
 
     TLS and passwords come from KAFKA_... as for every process. Exits with 1 where a topic differs or is refused, with
@@ -136,7 +138,10 @@ def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_ru
         _end(CHECK_FAILED, f"topics: the cluster refuses {error}")
     except (KafkaError, OSError, TimeoutError) as error:
         _end(TRY_LATER, f"topics: no answer from Kafka ({type(error).__name__}); nothing is known to be changed")
-    _show(applied, dry_run=dry_run)
+    if as_json:
+        click.echo(json.dumps({"dry_run": dry_run, **applied._asdict()}))
+    else:
+        _show(applied, dry_run=dry_run)
     sys.exit(CHECK_FAILED if applied.differences else 0)
 
 

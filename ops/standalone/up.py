@@ -26,7 +26,7 @@ def _ports(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     return fixed
 
 
-@click.command()
+@click.command(epilog="Example: dial-results up --data /tmp/trial --check --port receiver=8080")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -44,13 +44,12 @@ def _ports(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     help="Fix a port, for example receiver=8080; may be given again. Others are chosen once, and kept.",
 )
 def up(data: Path, check: bool, fixed: dict[str, int]) -> None:
-    r"""Run the whole pipeline on this machine, and prove that it works.
+    """Run the whole pipeline on this machine, and prove that it works.
 
     Starts a real Kafka, PostgreSQL and sandbox CRM, the receiver and the three consumers, each a process of its own;
     posts Blu's documented callback and shows where it arrived; then shows the running numbers until Ctrl-C, which stops
     everything. Addresses, ports and secrets for scripts are in up.json of the data folder.
 
-    \b
     Exit codes: 0 stopped, or proven; 1 it did not start, or was not proven; 75 another `up` runs on this folder.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it cannot do comes as an exception as well

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from ops import cli
 
+_NO_JSON = {"up"}  # it stays up; what a script wants of it is in `up.json`
 _HEAVY = ("aiokafka", "aiohttp", "asyncpg", "deltalake", "alembic", "pydantic", "rich")
 
 
@@ -17,6 +19,42 @@ def test_every_command_is_there_and_explains_itself(name: str) -> None:
     shown = CliRunner().invoke(cli.main, [name, "--help"])
     assert shown.exit_code == 0, shown.output
     assert "Usage:" in shown.output
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Give every command that does something, by its words."""
+
+    def below(words: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield words, command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found
+                yield from below(f"{words} {name}".lstrip(), found)
+
+    return below("", cli.main)
+
+
+COMMANDS = dict(every_command())
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_says_what_it_does_and_how_and_what_its_options_are(words: str) -> None:
+    command = COMMANDS[words]
+    shown = " ".join(CliRunner().invoke(cli.main, [*words.split(), "--help"]).output.split())
+    assert f"dial-results {words}" in shown.partition("Example")[2], "an example that can be copied"
+    assert command.help
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    assert [one.name for one in options if not one.help] == []
+    assert ("--json" in {name for one in options for name in one.opts}) == (words not in _NO_JSON)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_an_unknown_option_is_an_error_of_usage_everywhere(words: str) -> None:
+    refused = CliRunner().invoke(cli.main, [*words.split(), "--no-such-option"])
+    assert (refused.exit_code, "Usage:" in refused.output) == (2, True)
 
 
 def test_help_names_every_command_and_loads_none() -> None:
