@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from typing import Any
 
 import click
+
+_TRY_LATER = 75
 
 # Name: where it is, and the line that `--help` shows for it. Loading all of them takes seconds; `--help` needs none.
 COMMANDS = {
@@ -44,6 +47,14 @@ class LazyGroup(click.Group):
             raise click.ClickException(f"`{cmd_name}` is not part of this installation: {module} is missing")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's signature
+        """Run a command; Ctrl-C, and a question that nobody answers, are no failed check: 75."""
+        try:
+            return super().invoke(ctx)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("\nnot done: interrupted, or not confirmed (--yes where nobody can answer)", err=True)
+            ctx.exit(_TRY_LATER)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without loading them."""

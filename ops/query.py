@@ -122,7 +122,7 @@ def _ask(uri: str, options: Mapping[str, str], sql: str, limit: int) -> answer.A
     except OSError as error:
         _later(f"the storage is away: {error}")
     except DeltaError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(f"{error}; the table is called results, `DESCRIBE results` shows its columns") from None
 
 
 def _plot(report: str, found: answer.Answer, file: Path) -> None:

@@ -26,8 +26,12 @@ CHECK_FAILED, TRY_AGAIN = 1, 75
 
 
 def _dsn(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    if not value:
+        raise click.UsageError(
+            "which database? STORAGE_DSN or --dsn names it: postgresql://user:password@host:port/name"
+        )
     try:
-        settings = Settings(dsn=value) if value else Settings()
+        settings = Settings(dsn=value)
     except ValidationError as error:
         problems = "; ".join(problem["msg"] for problem in error.errors(include_input=False, include_url=False))
         raise click.UsageError(f"--dsn or STORAGE_DSN: {problems}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -130,6 +131,7 @@ def apply_command(bootstrap_servers: str | None, replication_factor: int, dry_ru
     TLS and passwords come from KAFKA_... as for every process. Exits with 1 where a topic differs or is refused, with
     75 where no broker answers.
     """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said at the end
     try:
         applied = asyncio.run(
             apply(client_options(bootstrap_servers), topic_specs(replication_factor, tuple(names())), dry_run=dry_run)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -87,6 +88,18 @@ def test_an_unknown_command_is_an_error_of_usage() -> None:
     refused = CliRunner().invoke(cli.main, ["nonsense"])
     assert refused.exit_code == 2
     assert "No such command 'nonsense'" in refused.output
+
+
+@pytest.mark.parametrize("ended", [click.Abort, KeyboardInterrupt])
+def test_ctrl_c_and_a_question_without_an_answer_are_no_failed_check(
+    monkeypatch: pytest.MonkeyPatch, ended: type[BaseException]
+) -> None:
+    def interrupted(_path: Path) -> None:
+        raise ended
+
+    monkeypatch.setattr("ops.token.load_merchants", interrupted)
+    done = CliRunner().invoke(cli.main, ["token", "list", "acme"])
+    assert (done.exit_code, "not done" in done.stderr) == (75, True)
 
 
 def test_each_entry_is_a_command_of_that_name() -> None:
