@@ -23,7 +23,7 @@ class Recent:
     def repeats(self, event_ids: Sequence[bytes]) -> int:
         """Count those that are remembered, or stand here before; remember all of them."""
         ids = set(map(hash, event_ids))
-        known = len(ids & self._young) + len(ids & self._old - self._young)
+        known = len(ids & self._young) + len((ids & self._old) - self._young)
         self._young |= ids
         if len(self._young) >= self._half:
             self._young, self._old = set(), self._young
