@@ -23,6 +23,7 @@ _LINE_BYTES = 8_190  # of the request line, and of each header: aiohttp's own bo
 _HEADERS = 100
 _LINGER_S = 2.0  # how long what is left of a refused body is read and dropped, so that the sender can read the answer
 _BACKLOG = 1_024  # connections that the kernel accepts for us: Blu may open hundreds at once after an outage
+_TLS_S = 5.0  # for a handshake, and for the other side's goodbye: asyncio's own bounds are 60 s and 30 s
 _DRAIN_S = 1.0  # on stop: for connections to be told to close with their next answer
 _SHUTDOWN_S = 2.0  # then for callbacks under way; the journal answers within its commit budget of 2 s
 
@@ -33,6 +34,46 @@ class NoFastParserError(RuntimeError):
 
 class CannotListenError(Exception):
     """The address is taken, or not ours; the message says which one."""
+
+
+class _Site(web.BaseSite):
+    """aiohttp's `TCPSite`, with TLS bounded in time: until its handshake is over a connection is not ours to close."""
+
+    def __init__(
+        self,
+        runner: web.ServerRunner,
+        server: Server,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        *,
+        shared: bool,
+    ) -> None:
+        super().__init__(runner, ssl_context=tls, backlog=_BACKLOG)
+        self._connect = server
+        self._host, self._shared = host, shared
+        self.port = port
+
+    @property
+    def name(self) -> str:
+        return f"{self._host}:{self.port}"
+
+    async def start(self) -> None:
+        """Raises OSError."""
+        await super().start()
+        tls_s = _TLS_S if self._ssl_context is not None else None
+        listening = await asyncio.get_running_loop().create_server(
+            self._connect,
+            self._host,
+            self.port,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            reuse_port=self._shared,
+            ssl_handshake_timeout=tls_s,
+            ssl_shutdown_timeout=tls_s,
+        )
+        self._server = listening
+        self.port = listening.sockets[0].getsockname()[1]
 
 
 class Server(web.Server):
@@ -66,7 +107,7 @@ class Server(web.Server):
         }
         super().__init__(self._handle, **self._options)
         self._runner = web.ServerRunner(self, shutdown_timeout=_SHUTDOWN_S)
-        self._site: web.TCPSite | None = None
+        self._site: _Site | None = None
 
     def __call__(self) -> RequestHandler:
         """Make a connection's protocol."""
@@ -83,7 +124,7 @@ class Server(web.Server):
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shared: bool = False) -> int:
         """Take connections; return the port, which may be `shared` with other processes. Raises CannotListenError."""
         await self._runner.setup()
-        self._site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=_BACKLOG, reuse_port=shared)
+        self._site = _Site(self._runner, self, host, port, tls, shared=shared)
         try:
             await self._site.start()
         except OSError as error:

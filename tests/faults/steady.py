@@ -1,14 +1,17 @@
 """A steady sender in a process of its own: `python -m tests.faults.steady PORT TOKEN RATE` until it is terminated.
 
 Writes a line a callback to standard output: when it was sent (CLOCK_MONOTONIC), how long its answer took, its status.
-Half of the callbacks ask for the ordinary lane.
+Half of the callbacks ask for the ordinary lane. It runs at real-time priority where it may: the attackers share its
+core, and what they take of it is not the receiver's doing.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
+from contextlib import suppress
 
 CONNECTIONS = 4
 BODY = b'{"taskId":1,"records":[{"id":"steady","note":"%s"}]}' % (b"x" * 1_500)
@@ -31,6 +34,8 @@ def ask(connection: socket.socket, data: bytes) -> str:
 
 
 def main() -> None:
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     port, token, rate = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     requests = [request(token, headers) for headers in ("", "Expect: ordinary\r\n")]
     connections = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(CONNECTIONS)]

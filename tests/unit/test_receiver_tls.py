@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import ssl
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
+from receiver import server
 from receiver.tls import Tls, TlsFilesError
 
 from .kept import connected, kept
@@ -125,6 +127,25 @@ async def test_plain_http_to_the_tls_port_gets_nothing(tmp_path: Path, authority
             answer = b""
         assert b"HTTP" not in answer
         assert not one.journaled()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a beginning"])
+async def test_a_handshake_that_never_ends_is_ended(
+    tmp_path: Path,
+    authority: trustme.CA,
+    client_side: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    said: bytes,
+) -> None:
+    monkeypatch.setattr(server, "_TLS_S", 0.3)
+    cert, key = write(tmp_path, authority)
+    async with running(tmp_path, tls_cert_file=cert, tls_key_file=key) as one, connected(one, client_side) as other:
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.receiver.port)
+        writer.write(said)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+        assert (await other.ask(kept())).body == SUCCESS  # who has shaken hands is not under that bound
 
 
 async def test_sighup_reads_the_certificate_again_without_a_restart(
