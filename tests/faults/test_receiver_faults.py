@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from .bursts import CONNECTIONS, Burst
 from .receiver import Ledger, Receiver, callback, journaled_ids, load, send
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
@@ -44,6 +45,27 @@ async def test_kill_9_under_load_loses_nothing_acknowledged(tmp_path: Path) -> N
         f"slowest start {slowest_start_s:.2f} s, {ledger.outcomes}"
     )
     assert len(ledger.acknowledged) > KILLS
+    assert not missing
+
+
+def test_kill_9_right_behind_an_answer_finds_it_stored(tmp_path: Path) -> None:
+    receiver, chance = Receiver(tmp_path), random.Random(20261124)
+    acknowledged: set[str] = set()
+    for number in range(KILLS):
+        process = receiver.start()
+        receiver.wait_ready(process)
+        burst = Burst(receiver, f"behind-{number}", padding=chance.choice((1_500, 60_000)))
+        burst.kill_behind(process.pid, answers=chance.randint(1, 2 * CONNECTIONS))
+        process.wait()
+        acknowledged |= burst.acknowledged
+    found = journaled_ids(receiver.journal)
+    missing = acknowledged - found
+    report(
+        f"{KILLS} x kill -9 right behind an answer, {CONNECTIONS} under way: acknowledged {len(acknowledged)}, "
+        f"missing {len(missing)}, stored beyond that {len(found - acknowledged)}"
+    )
+    assert len(acknowledged) > KILLS
+    assert found - acknowledged  # it was killed while some were under way
     assert not missing
 
 
