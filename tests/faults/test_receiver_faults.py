@@ -72,7 +72,7 @@ def test_kill_9_right_behind_an_answer_finds_it_stored(tmp_path: Path) -> None:
 async def test_restarts_under_load_reset_no_accepted_request(tmp_path: Path) -> None:
     receiver, ledger = Receiver(tmp_path), Ledger()
     slowest_exit_s = 0.0
-    async with load(receiver.url, ledger, "restart"):
+    async with load(receiver.url, ledger, "restart", senders=48, rate=3_000):
         for _ in range(RESTARTS):
             process = await asyncio.to_thread(receiver.start)
             await asyncio.to_thread(receiver.wait_ready, process)
