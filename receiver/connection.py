@@ -1,4 +1,4 @@
-"""One connection, and all of them together: aiohttp's, as strict, quiet and bounded as we want them."""
+"""One connection that has something to say: aiohttp's, as strict, quiet and bounded as we want it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _TAKE_S = 5.0  # a sender that leaves 64 KB of answers lying for so long does no
 class AnswerResponse(web.StreamResponse):
     """An answer of ours on its way through aiohttp: prebuilt bytes, no `Server` header, nothing of the request."""
 
-    def __init__(self, answer: Answer, *, close: bool) -> None:
+    def __init__(self, answer: Answer, *, close: bool, cut: bool = False) -> None:
         super().__init__(status=answer.status)
         self._answer = answer
-        self._closes = close or answer.closes
+        self._cuts = cut or answer.cuts
+        self._closes = close or self._cuts or answer.closes
         self._written = False
 
     @property
@@ -44,7 +45,7 @@ class AnswerResponse(web.StreamResponse):
             self._written = True
             head = request.method == hdrs.METH_HEAD
             await request.writer.write(render(self._answer, time.time(), close=self._closes, head=head))
-            if self._answer.cuts:
+            if self._cuts:
                 request.protocol.force_close()
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -56,44 +57,6 @@ def prove(request: web.BaseRequest) -> None:
     connection = request.protocol
     if isinstance(connection, Connection) and not connection.proven:
         connection.prove()
-
-
-class Connections:
-    """All that are open. A stranger is one that has brought no callback with a good token yet.
-
-    Strangers are bounded, not refused: over the cap the one that has been here longest goes, so that thousands that say
-    nothing keep nobody out who has something to say. Connections that brought a callback are not bounded.
-    """
-
-    def __init__(self, strangers_cap: int) -> None:
-        self._strangers_cap = strangers_cap
-        self._strangers: dict[Connection, None] = {}  # in the order of their coming
-        self.count = 0
-        self.crowded_out = 0
-        self.empty = asyncio.Event()
-        self.empty.set()
-
-    def opened(self, connection: Connection) -> None:
-        """Take a new one; the oldest stranger may have to go for it."""
-        self.count += 1
-        self.empty.clear()
-        self._strangers[connection] = None
-        if len(self._strangers) > self._strangers_cap:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            oldest.cut()
-            self.crowded_out += 1
-
-    def proven(self, connection: Connection) -> None:
-        """Note that it brought a callback with a good token."""
-        self._strangers.pop(connection, None)
-
-    def closed(self, connection: Connection) -> None:
-        """Forget it."""
-        self._strangers.pop(connection, None)
-        self.count -= 1
-        if self.count == 0:
-            self.empty.set()
 
 
 class Connection(RequestHandler):
@@ -117,10 +80,9 @@ class Connection(RequestHandler):
         self._lane = FastLane(self, callbacks, lambda: manager.draining) if callbacks else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; it is a stranger."""
+        """Begin."""
         super().connection_made(transport)
         self._socket = self.transport
-        self._connections.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End."""
@@ -139,6 +101,13 @@ class Connection(RequestHandler):
         """Close it now, whatever it was about to say or to read."""
         if self._socket is not None:
             self._socket.abort()  # aiohttp's own way waits for what was written to be read
+
+    def turn_away(self) -> None:
+        """Answer what is no HTTP, and close; for a connection on which nothing is being answered."""
+        self._on_error(BAD_REQUEST)
+        if self.transport is not None:
+            self.transport.write(render(BAD_REQUEST, time.time()))
+        self.force_close()
 
     def pause_writing(self) -> None:
         """Hold; whoever does not take his answers is cut off."""

@@ -6,7 +6,7 @@ an idle connection, it is submitted and answered from the commit, without a task
 thirds of aiohttp's time. Anything else is handed on untouched and takes the ordinary lane.
 
 This is the one file that uses aiohttp's private attributes; `missing_attributes` lists those that are gone, and then
-the receiver runs on the ordinary lane alone and says so.
+the receiver runs on the ordinary lane alone and says so. What is no HTTP is turned away here, too, for little.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import HttpVersion11, hdrs
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
@@ -93,6 +93,7 @@ class FastLane:
         self._door = callbacks.door
         self._head_of = self._head_bytes = 0
         self._pending = False
+        self._broken = False
         self._held: list[tuple[RawRequestMessage, StreamReader]] = []  # at most 32: then the parser stops by itself
         self._idle: asyncio.Future[None] | None = None
         connection._parser = self
@@ -102,9 +103,15 @@ class FastLane:
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
         """Parse; keep what is a plain callback; hand on the rest, in order."""
-        messages, upgraded, tail = self._feed(data)
-        if not messages:
-            self._bound_head(len(data))
+        try:
+            messages, upgraded, tail = self._feed(data)
+            if not messages:
+                self._bound_head(len(data))
+        except HttpProcessingError:
+            if not (self._pending or self._idles()):
+                raise
+            self._break_off()
+            return (), False, b""
         if self._pending:
             self._held += messages
             return (), upgraded, tail
@@ -115,13 +122,24 @@ class FastLane:
     def _bound_head(self, size: int) -> None:
         """Refuse headers without an end: aiohttp bounds each one and their number, which comes to 800 KB."""
         connection = self._connection
-        if self._pending or connection._waiter is None or connection._messages:
+        if not self._idles():
             return  # this was a body, or it has to wait
         if connection._request_count != self._head_of:
             self._head_of, self._head_bytes = connection._request_count, 0
         self._head_bytes += size
         if self._head_bytes > _HEAD_BYTES:
             raise LineTooLong("headers", str(_HEAD_BYTES))
+
+    def _idles(self) -> bool:
+        """Tell whether nothing is being answered, or waits to be."""
+        return not (self._pending or self._connection._waiter is None or self._connection._messages)
+
+    def _break_off(self) -> None:
+        """End a connection that is no HTTP any more, behind the answer that is pending."""
+        if self._pending:
+            self._broken = True
+        else:
+            self._connection.turn_away()
 
     def _takes(self, message: RawRequestMessage, payload: StreamReader) -> bool:
         waiter = self._connection._waiter
@@ -166,7 +184,9 @@ class FastLane:
                 connection.force_close()
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
-        if self._held:
+        if self._broken:
+            connection.turn_away()
+        elif self._held:
             self._release()
 
     def _release(self) -> None:

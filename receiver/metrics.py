@@ -14,11 +14,11 @@ from schemas import metrics as names
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from receiver.connection import Connections
     from receiver.journal import Journal
     from receiver.left_journals import LeftJournals
     from receiver.retry_window import RetryWindow
     from receiver.stalls import Stalls
+    from receiver.strangers import Connections
     from receiver.tls import Tls
     from receiver.tokens import Tokens
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import HttpVersion10, HttpVersion11, http_parser, web
 
 from receiver.answers import BAD_REQUEST, Answer
-from receiver.connection import AnswerResponse, Connection, Connections
+from receiver.connection import AnswerResponse, Connection
+from receiver.strangers import Connections, Silent
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
-
-    from aiohttp.web_protocol import RequestHandler
 
     from receiver.fast_lane import Callbacks as FastLaneCallbacks
 
 _LINE_BYTES = 8_190  # of the request line, and of each header: aiohttp's own bounds, fixed here
 _HEADERS = 100
 _LINGER_S = 2.0  # how long what is left of a refused body is read and dropped, so that the sender can read the answer
+_LINGER_BYTES = 8_000_000  # and only of one that says it is no longer: reading 10 GB for two seconds takes a whole core
 _BACKLOG = 1_024  # connections that the kernel accepts for us: Blu may open hundreds at once after an outage
 _TLS_S = 5.0  # for a handshake, and for the other side's goodbye: asyncio's own bounds are 60 s and 30 s
 _DRAIN_S = 1.0  # on stop: for connections to be told to close with their next answer
@@ -94,7 +94,7 @@ class Server(web.Server):
         self._answer = handler
         self._on_error = on_error
         self._fast = fast
-        self.open = Connections(strangers_cap)
+        self.open = Connections(strangers_cap, keepalive_s)
         self.draining = False
         self._options: dict[str, Any] = {
             "keepalive_timeout": keepalive_s,
@@ -109,8 +109,11 @@ class Server(web.Server):
         self._runner = web.ServerRunner(self, shutdown_timeout=_SHUTDOWN_S)
         self._site: _Site | None = None
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> Silent:  # type: ignore[override]  # a RequestHandler is made when there is something to handle
         """Make a connection's protocol."""
+        return Silent(self.open, self._speak)
+
+    def _speak(self) -> Connection:
         return Connection(self, self._on_error, self._fast, loop=asyncio.get_running_loop(), **self._options)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -119,7 +122,7 @@ class Server(web.Server):
             return AnswerResponse(BAD_REQUEST, close=True)
         answer = await self._answer(request)
         close = self.draining or not request.keep_alive or request.version != HttpVersion11
-        return AnswerResponse(answer, close=close)
+        return AnswerResponse(answer, close=close, cut=not _worth_reading(request))
 
     async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None, *, shared: bool = False) -> int:
         """Take connections; return the port, which may be `shared` with other processes. Raises CannotListenError."""
@@ -146,4 +149,10 @@ class Server(web.Server):
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 await self.open.empty.wait()
+        self.open.end()
         await self._runner.cleanup()
+
+
+def _worth_reading(request: web.BaseRequest) -> bool:
+    """Tell whether what is left of a body is read, so that its sender, who is still sending, sees his answer."""
+    return request.content.is_eof() or (request.content_length or _LINGER_BYTES + 1) <= _LINGER_BYTES
