@@ -72,6 +72,11 @@ def malformed() -> list[bytes]:
     ]
 
 
+def every() -> list[bytes]:
+    """Return all of them."""
+    return [*good(), *refused(), *malformed()]
+
+
 def hits(said: str) -> list[str]:
     """Return the surroundings of every canary that came out."""
     found, at = [], said.lower().find("canary")
