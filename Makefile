@@ -6,7 +6,7 @@ ARGS   ?=
 LOCK   := --quiet --no-header --universal --python-version 3.11 --generate-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test lint faults bench bench-receiver bench-receiver-more bench-consumers bench-subscriber bench-replay bench-reconcile lock
+.PHONY: help install up test lint faults bench bench-receiver bench-receiver-more bench-consumers bench-subscriber bench-replay bench-reconcile bench-trace lock
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -34,7 +34,7 @@ lint: $(VENV)/.dev ## style, types, import rules, the compose file
 faults: $(VENV)/.dev ## slow fault injection: kills, full disks, lost replies (needs strace and a C compiler for some)
 	$(BIN)/pytest -m faults --timeout 1800 $(ARGS)
 
-bench: bench-receiver bench-consumers bench-subscriber bench-replay bench-reconcile ## every benchmark
+bench: bench-receiver bench-consumers bench-subscriber bench-replay bench-reconcile bench-trace ## every benchmark
 
 bench-subscriber: $(VENV)/.dev ## the subscriber kit beside the bare client's loop
 	$(BIN)/python -m benchmarks.subscriber $(ARGS)
@@ -53,6 +53,9 @@ bench-consumers: $(VENV)/.bench ## every sink's speed, memory and freshness besi
 
 bench-replay: $(VENV)/.dev ## replays: counting, copying, the rate, what live results notice; ARGS="copy --records 100000"
 	$(BIN)/python -m benchmarks.replay $(ARGS)
+
+bench-trace: $(VENV)/.dev ## one result's way with a million stored; ARGS="--results 100000"
+	$(BIN)/python -m benchmarks.trace $(ARGS)
 
 define fresh_venv
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'

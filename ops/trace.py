@@ -12,7 +12,7 @@ import click
 
 from ops.ending import run_or_later
 from ops.places import Places, database, with_places
-from ops.reporting.hops import hops, known, searched
+from ops.reporting.hops import hops, kafka, known, searched
 from ops.times import TimeType
 
 if TYPE_CHECKING:
@@ -67,7 +67,13 @@ async def _traced(
             begin = since or datetime.now(UTC) - timedelta(hours=2)
             click.echo(f"trace: storage does not know it; looking through the topic from {begin:%Y-%m-%d %H:%M} on", err=True)  # fmt: skip  # noqa: E501
             found = await searched(places.kafka, begin, fits)
-        return [{"event_id": one.event_id, "hops": await hops(connection, places, one)} for one in found]
+        if not found:
+            return []
+        async with kafka(places.kafka) as opened:
+            return [
+                {"event_id": one.event_id, "hops": await hops(connection, opened, places.analytics_uri, one)}
+                for one in found
+            ]
 
 
 def _show(found: list[dict[str, Any]]) -> None:

@@ -22,7 +22,7 @@ import aiokafka.client
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
 BOUNDED_FETCH_WAIT_MS = 20
 """How long the broker may hold an answer back for want of records. Who reads to a known end never waits for new ones,
@@ -61,6 +61,14 @@ async def start(client: Any, limit_s: float) -> None:  # noqa: ANN401
         raise
     finally:
         _bootstrapping.reset(before)
+
+
+async def learn(consumer: Any, names: Iterable[str]) -> None:  # noqa: ANN401
+    """Let a consumer know where these topics are before it is asked for offsets.
+
+    By itself it asks for one topic after the other, and waits `retry_backoff_ms` before each next.
+    """
+    await consumer._client.set_topics(list(names))  # noqa: SLF001
 
 
 async def stop(client: Any, limit_s: float) -> None:  # noqa: ANN401

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 
 from consumers import broker
 from ops.replaying.reading import Span, read
-from schemas import topics, wire
+from schemas import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 
 
-async def places_of(options: Mapping[str, Any], topic: str, key: bytes | None = None) -> list[TopicPartition]:
-    """Name a topic's partitions, none if there is no such topic; with a key only its own: all our topics go by keys."""
+async def places_of(options: Mapping[str, Any], topic: str) -> list[TopicPartition]:
+    """Name a topic's partitions, none if there is no such topic."""
     count = (await broker.partitions(options)).get(topic, 0)
-    numbers = range(count) if key is None or not count else [topics.partition_of(key, count)]
-    return [TopicPartition(topic, number) for number in numbers]
+    return [TopicPartition(topic, number) for number in range(count)]
 
 
 async def offsets(client: AIOKafkaConsumer, places: list[TopicPartition], at: datetime) -> dict[TopicPartition, int]:
