@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 REPEATS = timedelta(minutes=30)  # Blu repeats for 25
 _SLACK = timedelta(seconds=1)
-_TOPICS = (topics.DIAL_RESULTS, *(of(name) for of in (topics.replay, topics.dead_letter) for name in topics.CONSUMERS))
 _BY_EVENT = "SELECT * FROM dial_result_masked WHERE event_id = $1::text::uuid"
 _BY_RECORD = """
 SELECT * FROM dial_result_masked WHERE record_id = $1 AND ($2::text IS NULL OR merchant = $2)
@@ -66,15 +65,16 @@ class Kafka:
 
     async def copies(self, one: Traced) -> dict[str, list[Record]]:
         """Return the copies of one event in each topic: of its key's partition, by the times of their originals."""
+        names = [topics.DIAL_RESULTS, *map(topics.replay, topics.CONSUMERS), *map(topics.dead_letter, topics.CONSUMERS)]
         places = [
             TopicPartition(name, topics.partition_of(one.key, count))
-            for name in _TOPICS
+            for name in names
             if (count := self.counts.get(name))
         ]
         await learn(self.client, {place.topic for place in places})
         # All is asked before anything is fetched: a broker answers nothing on a connection where a fetch waits.
         wanted = await _spans(self.client, places, one.received_at - _SLACK, one.received_at + REPEATS)
-        found: dict[str, list[Record]] = {name: [] for name in _TOPICS}
+        found: dict[str, list[Record]] = {name: [] for name in names}
         for place, span in wanted.items():
             async for record in records(self.client, place.topic, {place.partition: span}):
                 if record.key == one.key and (event := event_of(record)) and event.event_id == one.event_id:
