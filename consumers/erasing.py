@@ -10,9 +10,9 @@ import structlog
 from schemas import topics
 
 if TYPE_CHECKING:
-    from consumers.erasure import Erasure
     from consumers.settling import Settling
     from consumers.writer import Parts
+    from schemas.erasure import Erasure
 
 log = structlog.get_logger()
 

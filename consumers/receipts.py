@@ -12,7 +12,7 @@ from consumers.erasing import ReceiptsAway
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from consumers.erasure import Erasure
+    from schemas.erasure import Erasure
 
 _LIMIT_S = 10.0
 _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)

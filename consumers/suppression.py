@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 
-from consumers import erasure
-from schemas import topics
+from schemas import erasure, topics
 
 if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer
 
-    from consumers.erasure import Erasure
     from consumers.received import Received
     from consumers.sink import Delivery
+    from schemas.erasure import Erasure
 
 _POLL_MS = 500
 

@@ -1,12 +1,13 @@
 """`python -m schemas.publish`: writes the contract for machines, from the code that keeps it. A test compares.
 
-`dial-result.schema.json` is the value, `asyncapi.yaml` (3.0) the topic with key and headers, `examples/*.jsonl` what
+`dial-result.schema.json` is the value, `asyncapi.yaml` (3.0) the topics with key and headers, `examples/*.jsonl` what
 the bodies in `examples/callbacks` become, byte for byte. Needs the `dev` extra (PyYAML); no process imports this.
 """
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import yaml
 
 from . import topics, wire
 from .blu import MAX_ID_LENGTH, decode_callback
+from .erasure import Erasure, ErasureValue, encode
 from .event import CALLBACK, RECONCILE, DialResult, dial_result
 
 if TYPE_CHECKING:
@@ -51,6 +53,12 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "required": ["id"],
     },
     "envelope": {"description": "What the callback said beside `taskId` and `records`.", "type": "object"},
+}
+
+_ERASED_FIELDS: dict[str, dict[str, Any]] = {
+    "erasureId": {"description": "The erasure's own; receipts in `ops.erasure_receipt` name it."},
+    "who": {"description": "Who asked for it: an operator's user and machine, nobody that Blu called."},
+    "requestedAt": {"description": "When, UTC."},
 }
 
 
@@ -94,7 +102,8 @@ def headers_schema() -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI document of the topic, seen from the side that writes it."""
+    """Return the AsyncAPI document of both topics that subscribers read, seen from the side that writes them."""
+    deleted = {"cleanup.policy": ["delete"], "retention.ms": topics.RETENTION_MS}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -104,33 +113,37 @@ def asyncapi() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
-        "channels": {"dialResults": _channel()},
-        "operations": {
-            "publishDialResult": {
-                "action": "send",
-                "channel": {"$ref": "#/channels/dialResults"},
-                "messages": [{"$ref": "#/channels/dialResults/messages/dialResult"}],
-            }
+        "channels": {
+            "dialResults": _channel(topics.DIAL_RESULTS, "dialResult", deleted),
+            "erased": _channel(topics.erased(), "contactErased", {"cleanup.policy": ["compact"]}),
         },
-        "components": {"messages": {"dialResult": _message()}},
+        "operations": {
+            "publishDialResult": _sends("dialResults", "dialResult"),
+            "publishErasure": _sends("erased", "contactErased"),
+        },
+        "components": {"messages": {"dialResult": _message(), "contactErased": _erased()}},
     }
 
 
-def _channel() -> dict[str, Any]:
-    (spec,) = (spec for spec in topics.topic_specs(3) if spec.name == topics.DIAL_RESULTS)
+def _sends(channel: str, message: str) -> dict[str, Any]:
+    return {
+        "action": "send",
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
+    }
+
+
+def _channel(topic: str, message: str, kept: dict[str, Any]) -> dict[str, Any]:
+    (spec,) = (spec for spec in topics.topic_specs(3) if spec.name == topic)
     return {
         "address": spec.name,
-        "messages": {"dialResult": {"$ref": "#/components/messages/dialResult"}},
+        "messages": {message: {"$ref": f"#/components/messages/{message}"}},
         "bindings": {
             "kafka": {
                 "topic": spec.name,
                 "partitions": spec.partitions,
                 "replicas": spec.replication_factor,
-                "topicConfiguration": {
-                    "cleanup.policy": ["delete"],
-                    "retention.ms": topics.RETENTION_MS,
-                    "max.message.bytes": topics.MAX_RECORD_BYTES,
-                },
+                "topicConfiguration": kept | {"max.message.bytes": topics.MAX_RECORD_BYTES},
                 "bindingVersion": "0.5.0",
             }
         },
@@ -145,7 +158,6 @@ def _message() -> dict[str, Any]:
         "headers": {name: value.decode() for name, value in record.headers},
         "payload": json.loads(record.value),
     }
-    key = {"type": "string", "pattern": f"^{_MERCHANT}:", "description": "{merchant}:{recordId}"}
     return {
         "name": "dial-result",
         "title": "Dial result",
@@ -153,9 +165,38 @@ def _message() -> dict[str, Any]:
         "contentType": "application/json",
         "headers": headers_schema(),
         "payload": value_schema(DialResult),
-        "bindings": {"kafka": {"key": key, "bindingVersion": "0.5.0"}},
+        "bindings": _keyed(),
         "examples": [example],
     }
+
+
+def _erased() -> dict[str, Any]:
+    written = msgspec.json.schema(ErasureValue)["$defs"]["ErasureValue"]
+    fields = {name: schema | _ERASED_FIELDS[name] for name, schema in written["properties"].items()}
+    requested_at = datetime.fromtimestamp(RECEIVED_MS // 1_000, UTC)
+    example = json.loads(encode(Erasure(b"", "0595debf-ef57-4ff4-9377-b8b01f0d1631", "anna@desk-1", requested_at)))
+    return {
+        "name": "contact-erased",
+        "title": "A contact that is to be forgotten",
+        "summary": (
+            "Erase what you keep of the contact in the key, and leave it out from then on, in replays too. "
+            "A record without a value ends that."
+        ),
+        "contentType": "application/json",
+        "payload": {
+            "type": "object",
+            "properties": fields,
+            "required": written["required"],
+            "additionalProperties": True,
+        },
+        "bindings": _keyed(),
+        "examples": [{"name": "erased", "payload": example}],
+    }
+
+
+def _keyed() -> dict[str, Any]:
+    key = {"type": "string", "pattern": f"^{_MERCHANT}:", "description": "{merchant}:{recordId}"}
+    return {"kafka": {"key": key, "bindingVersion": "0.5.0"}}
 
 
 def _record(name: str) -> tuple[DialResult, wire.KafkaRecord]:

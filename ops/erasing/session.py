@@ -16,11 +16,11 @@ from aiokafka.errors import KafkaError
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from consumers.erasure import Erasure, encode
 from ops import audit
 from ops.ending import NotNow
 from schemas import topics
 from schemas.clients import started
+from schemas.erasure import Erasure, encode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

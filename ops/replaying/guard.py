@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -36,6 +37,7 @@ def run(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 def guarded(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run it to its end. Raises click.UsageError; ends the process with 75 where it may work later."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what matters of it is said at the end
     quieten()
     try:
         return run(work)

@@ -22,13 +22,13 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from consumers.buffer import Buffer
 from consumers.consumer import Consumer, Destination
-from consumers.erasure import Erasure, encode
 from consumers.metrics import Metrics
 from consumers.received import Received
 from consumers.settings import ConsumerSettings
 from consumers.sink import Batching, Delivery, EventsRejected, SinkUnavailable
 from schemas import topics, wire
 from schemas.blu import BluRecord
+from schemas.erasure import Erasure, encode
 from schemas.event import DialResult, dial_result
 from schemas.exact import canonical
 

@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 
 from consumers.erasing import ReceiptsAway
-from consumers.erasure import Erasure
 from consumers.receipts import PostgresReceipts
 from consumers.sink import SinkUnavailable
 from consumers.sinks.storage.migrate import migrate
 from schemas import topics
+from schemas.erasure import Erasure
 from tests.services import Broker, Database
 
 from .delivery import Kafka, Memory, event, own_topics, running, until, until_committed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from jsonschema import Draft7Validator, FormatChecker
 from ops.blu.bodies import callbacks
 from schemas import compatible, publish, wire
 from schemas.blu import decode_callback
+from schemas.erasure import Erasure, decode, encode
 from schemas.event import DialResult, dial_result
 
 RELEASED = publish.FOLDER / "released"
@@ -99,6 +101,19 @@ def test_the_schema_refuses_what_is_no_record(wrong: dict[str, Any]) -> None:
     assert not validator(publish.document()).is_valid(record | wrong)
 
 
+def test_an_erasure_is_what_its_channel_says() -> None:
+    document = publish.asyncapi()
+    message = document["components"]["messages"]["contactErased"]
+    asked = Erasure(b"demo:55667448", "0595debf", "anna@desk-1", datetime(2026, 11, 24, 3, 14, 15, 926_000, UTC))
+    value = encode(asked)
+    validator(closed(message["payload"])).validate(json.loads(value))
+    assert not validator(message["payload"]).is_valid({"erasureId": "0595debf"})
+    assert decode(asked.key, value) == asked
+    assert re.match(message["bindings"]["kafka"]["key"]["pattern"], asked.key.decode())
+    kafka = document["channels"]["erased"]["bindings"]["kafka"]
+    assert (kafka["topic"], kafka["topicConfiguration"]["cleanup.policy"]) == ("dial-results.erased", ["compact"])
+
+
 def references(node: Any) -> list[str]:
     if isinstance(node, dict):
         return [r for name, value in node.items() for r in ([value] if name == "$ref" else references(value))]
@@ -108,7 +123,7 @@ def references(node: Any) -> list[str]:
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
     document = publish.asyncapi()
     found = references(document)
-    assert len(found) == 3
+    assert len(found) == 6
     for reference in found:
         node: Any = document
         for step in reference.removeprefix("#/").split("/"):

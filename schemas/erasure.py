@@ -23,18 +23,20 @@ class Erasure(NamedTuple):
         return merchant, record_id
 
 
-class _Value(msgspec.Struct, rename="camel"):
+class ErasureValue(msgspec.Struct, rename="camel"):
+    """What the record says beside its key. A record without a value ends the suppression."""
+
     erasure_id: str
     who: str
     requested_at: datetime
 
 
-_decoder = msgspec.json.Decoder(_Value)
+_decoder = msgspec.json.Decoder(ErasureValue)
 
 
 def encode(erasure: Erasure) -> bytes:
     """Return the record's value."""
-    return msgspec.json.encode(_Value(erasure.erasure_id, erasure.who, erasure.requested_at.astimezone(UTC)))
+    return msgspec.json.encode(ErasureValue(erasure.erasure_id, erasure.who, erasure.requested_at.astimezone(UTC)))
 
 
 def decode(key: bytes, value: bytes) -> Erasure | None:
