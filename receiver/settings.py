@@ -64,7 +64,7 @@ class ReceiverSettings(BaseSettings):
     # Blu posts a few KB in one piece. Who needs longer than this keeps a connection for nothing.
     body_timeout_s: float = Field(5.0, gt=0, description="time for a body to arrive; then 408")
     in_flight_cap: int = Field(2_000, gt=0, description="callbacks under way at once; above it 503")
-    # A silent one costs 5 KB, one that keeps its headers unfinished 20 KB. Blu may open hundreds at once.
+    # A silent one costs 1 KB, one that keeps its headers unfinished 6 to 20 KB. Blu may open hundreds at once.
     strangers_cap: int = Field(
         1_000, gt=0, description="open connections that brought no callback yet; above it the oldest is closed"
     )

@@ -113,6 +113,7 @@ class Silent(asyncio.Protocol):
         """Make the real one, and give it the bytes a turn later: the fast lane wants one that waits for them."""
         self._said.append(data)
         if self._real is None:
+            self._transport.pause_reading()  # a large body is taken in turns, as aiohttp does
             self._real = self._speak()
             self._connections.spoke(self, self._real)
             self._real.connection_made(self._transport)
@@ -134,4 +135,6 @@ class Silent(asyncio.Protocol):
         real, self._real = self._real, None
         if real is not None:  # else it is lost meanwhile
             self._transport.set_protocol(real)
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
             real.data_received(b"".join(self._said))
