@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_FIELDS = Fields()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_VARIABLES = ("extVars", "callVars")
 _READY = (str, type(None))
-_NULL = msgspec.Raw(b"null")
+NOTHING = msgspec.Raw(b"null")
+"""What stands for variables and slots that a record does not have."""
 _SECONDS_LIMIT = 10**11  # as seconds the year 5138, as milliseconds 1973: no call was made in either
 
 
@@ -61,8 +61,8 @@ Read = tuple[str | None, str | None, str | None, datetime | None, Decimal | int 
 class FieldReader:
     """Reads what `mapped` reads straight from a record's JSON, in a quarter of the time; the two variables undecoded.
 
-    `decode` once, then `fields` of it. `ext_vars` and `call_vars` are there as the JSON that came; so no field can be
-    mapped to one of the two themselves.
+    `decode` once, then `fields` of it. `ext_vars`, `call_vars` and `slots` are there as the JSON that came; so no field
+    can be mapped to one of the three themselves.
     """
 
     def __init__(self, merchant: Merchant | None) -> None:
@@ -70,11 +70,12 @@ class FieldReader:
         self._timezone: tzinfo = merchant.timezone if merchant else UTC
         wanted = [("name",), ("mobile",), *map(_names, (fields.conclusion, fields.called_at, fields.duration_s))]
         places = {name: f"found_{place}" for place, name in enumerate(dict.fromkeys(chain(*wanted)))}
-        places |= {"extVars": "ext_vars", "callVars": "call_vars"}
+        undecoded = {"extVars": "ext_vars", "callVars": "call_vars", fields.slots: "slots"}
+        places |= undecoded
         record_type = msgspec.defstruct(
             "Found",
             [
-                (place, msgspec.Raw, _NULL) if name in _VARIABLES else (place, Any, None)
+                (place, msgspec.Raw, NOTHING) if name in undecoded else (place, Any, None)
                 for name, place in places.items()
             ],
             rename={place: name for name, place in places.items()},
@@ -89,7 +90,7 @@ class FieldReader:
         return self.fields(self.decode(event))
 
     def decode(self, event: DialResult) -> Any:  # noqa: ANN401  # a type made for this merchant
-        """Return what `fields` reads, with `ext_vars` and `call_vars` as `msgspec.Raw`.
+        """Return what `fields` reads, with `ext_vars`, `call_vars` and `slots` as `msgspec.Raw`.
 
         Raises:
             InvalidRecord: one of the fields is a number that nobody can hold.
@@ -164,7 +165,7 @@ def _moment(value: Any, timezone: tzinfo) -> datetime | None:  # noqa: ANN401
     """Read ISO 8601, `2024-08-15 07:00:00` (local to the merchant), or seconds or milliseconds since 1970."""
     try:
         if isinstance(value, str) and not value.isdecimal():
-            return _clock_time(value, timezone)
+            return clock_time(value, timezone)
         number = _number(value)
         return None if number is None else _since_1970(number)
     except (ValueError, ArithmeticError):  # OverflowError, and decimal's own
@@ -172,7 +173,12 @@ def _moment(value: Any, timezone: tzinfo) -> datetime | None:  # noqa: ANN401
 
 
 @lru_cache(maxsize=4_096)  # of results that come together many are of the same second
-def _clock_time(value: str, timezone: tzinfo) -> datetime:
+def clock_time(value: str, timezone: tzinfo) -> datetime:
+    """Read ISO 8601 or `2024-08-15 07:00:00`, local to the merchant where it names no offset; return it in UTC.
+
+    Raises:
+        ValueError, OverflowError: it is no such time.
+    """
     moment = datetime.fromisoformat(value.strip())
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone)).astimezone(UTC)
 

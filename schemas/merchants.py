@@ -68,6 +68,9 @@ class Fields(_Strict):
     conclusion: _FieldNames = ("conclusion", "callConclusion", "callResult")
     called_at: _FieldNames = ("callTime", "calledAt", "callStartTime", "startTime", "dialTime")
     duration_s: _FieldNames = ("duration", "callDuration", "durationSeconds")
+    slots: str = "slots"
+    payment_time: _FieldNames = ("paymentTime", "payTime")
+    """Within the slots."""
 
 
 class Query(_Strict):

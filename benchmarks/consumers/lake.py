@@ -38,10 +38,9 @@ def fill(uri: str, rows: int, hours: int) -> None:
         days = [at // DAY_US for at in received]
         moved = [str(5 * 10**12 + (contact + done) % (rows // _CALLS_PER_CONTACT)) for contact in contacts]
         fresh = {"event_id": _ids(), "record_id": moved, "received_at": received, "date": days, "called_at": called}
-        values = columns | fresh
-        fields = [SCHEMA.field(place) for place in range(len(values))]
+        values: dict[str, Sequence[Any]] = {field.name: [None] * _STEP for field in SCHEMA} | columns | fresh
         lake.append(
-            Table([array(values[field.name], field.type) for field in fields], schema=SCHEMA),
+            Table([array(values[field.name], field.type) for field in SCHEMA], schema=SCHEMA),
             {"1/made-up": done + _STEP},
         )
     if tidying.is_due(lake.version):

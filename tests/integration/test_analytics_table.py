@@ -6,17 +6,20 @@ import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from arro3.core import Schema
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from consumers.sink import SinkUnavailable
 from consumers.sinks.analytics import Settings, conclusions, connect, event_ids, lake, tidying
-from consumers.sinks.analytics.rows import Rows
+from consumers.sinks.analytics.rows import SCHEMA, Rows, microseconds
 from schemas.blu import decode_callback
 from schemas.event import DialResult, dial_result
+from schemas.merchants import Merchant
 
 from .test_analytics import NOW, assert_exactly, event, live, many, replayed, rows, settings
 
@@ -169,3 +172,41 @@ def test_the_documentation_names_every_group_and_setting() -> None:
 async def test_asking_for_the_ids_makes_no_table(settings: Settings) -> None:
     assert await event_ids(settings) == []
     assert not DeltaTable.is_deltatable(settings.uri)
+
+
+PROMISED = '{"id": "p", "slots": {"paymentTime": ["2024-08-15 07:00:00", "2024-08-15 12:00:00"]}}'
+
+
+async def test_a_payment_time_is_there_in_utc_and_as_it_came(settings: Settings) -> None:
+    demo = Merchant(name="demo", timezone=ZoneInfo("Asia/Kuala_Lumpur"))
+    async with connect(settings, {"demo": demo}) as sink:
+        await sink.write(live([from_body(PROMISED), from_body('{"id": "n", "slots": {"paymentTime": null}}')]))
+    found = {row["record_id"]: [row[name] for name in PAYMENT] for row in rows(settings)}
+    begins, ends = datetime(2024, 8, 14, 23, tzinfo=UTC), datetime(2024, 8, 15, 4, tzinfo=UTC)
+    assert found == {"p": [begins, ends, "2024-08-15 07:00:00", "2024-08-15 12:00:00"], "n": [None] * 4}
+
+
+PAYMENT = ["payment_from", "payment_to", "payment_from_local", "payment_to_local"]
+
+
+async def test_a_table_of_an_older_version_gets_the_columns_that_came_since(settings: Settings) -> None:
+    fields = [field for field in SCHEMA if field.name not in PAYMENT]
+    DeltaTable.create(settings.uri, schema=Schema(fields), partition_by=["date"])
+    old = Rows({}, b"").table([event("old")], np.array([microseconds(NOW)])).select([field.name for field in fields])
+    write_deltalake(DeltaTable(settings.uri), old, mode="append")
+    async with connect(settings, {}) as sink:
+        await sink.write(live([event("new"), event("old"), from_body(PROMISED)]))
+        await sink.write(replayed([event("merged")], [0]))
+    table = DeltaTable(settings.uri)
+    table.optimize.compact()
+    assert {row["record_id"]: row["payment_from"] is None for row in rows(settings)} == {
+        "old": True,
+        "new": True,
+        "p": False,
+        "merged": True,
+    }
+    assert len(rows(settings)) == 4
+    assert tuple(table.protocol())[:2] == (1, 2)
+    versions = table.version()
+    async with connect(settings, {}):
+        assert DeltaTable(settings.uri).version() == versions

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from schemas.event import DialResult, InvalidRecord, dial_result
 from schemas.exact import canonical, decode, decode_decimals
 from schemas.mapping import FieldReader, mapped, newest_key
 from schemas.merchants import Fields, Merchant, MerchantsFileError, load_merchants
+from schemas.slots import PaymentTime, PaymentTimeReader
 
 from .json_texts import records, write
 
@@ -125,3 +127,46 @@ def test_a_broken_file_says_where_but_not_what(tmp_path: Path, text: str, where:
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MerchantsFileError, match="token new"):
         load_merchants(tmp_path / "none.toml")
+
+
+MORNING = ["2024-08-15 07:00:00", "2024-08-15 12:00:00"]
+
+
+def payment(slots: object, merchant: Merchant = KUALA_LUMPUR) -> PaymentTime | None:
+    text = msgspec.json.encode({"slots": slots} if slots is not None else {})
+    found = FieldReader(merchant).decode(event(text, 0))
+    return PaymentTimeReader(merchant).read(found.slots)
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        {"paymentAmount": 150, "paymentTime": MORNING},
+        {"paymentTime": None, "payTime": MORNING},
+        [{"name": "other"}, {"name": "payTime", "value": MORNING}],
+    ],
+)
+def test_a_payment_time_is_the_merchants_local_one_in_utc_and_as_it_came(slots: object) -> None:
+    begins, ends = datetime(2024, 8, 14, 23, tzinfo=UTC), datetime(2024, 8, 15, 4, tzinfo=UTC)
+    assert payment(slots) == (begins, ends, *MORNING)
+
+
+def test_a_payment_time_follows_the_clocks_of_summer_and_names_its_own_offset() -> None:
+    berlin = Merchant(name="b", timezone=ZoneInfo("Europe/Berlin"))
+    said = payment({"paymentTime": ["2024-01-15 07:00:00", "2024-08-15 07:00:00"]}, berlin)
+    assert said
+    assert [said.begins_at.hour, said.ends_at.hour] == [6, 5]
+    exact = payment({"paymentTime": ["2024-08-15T07:00:00+02:00"] * 2})
+    assert exact
+    assert exact.begins_at == exact.ends_at == datetime(2024, 8, 15, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", [None, [], ["tomorrow", "later"], MORNING[:1], [*MORNING, "x"], "x", [1, 2], {}])
+def test_what_is_no_payment_time_is_none(value: object) -> None:
+    assert payment({"paymentTime": value}) is None
+
+
+@pytest.mark.parametrize("slots", [None, [], {}, "x", 7, [1], [["payTime", MORNING]], {"payTime": {"a": MORNING}}])
+def test_slots_of_another_shape_hold_none(slots: object) -> None:
+    assert payment(slots) is None
+    assert PaymentTimeReader(None).read(msgspec.Raw(b"null")) is None

@@ -70,8 +70,7 @@ class Lake:
         except TableNotFoundError:
             _create(settings)
             self._table = open_table(settings)
-        if self._table.schema() != _SCHEMA:
-            raise UnfitTable("ANALYTICS_URI leads to a table of other columns")
+        _widen(self._table)
         self._committed: dict[str, int] = {}  # of the version read last: asking delta-rs takes 0.2 ms each
 
     def refresh(self) -> None:
@@ -126,6 +125,20 @@ def open_table(settings: Settings) -> DeltaTable:
         TableNotFoundError: there is none.
     """
     return DeltaTable(settings.uri, storage_options=settings.storage_options or None)
+
+
+def _widen(table: DeltaTable) -> None:
+    """Give the table of an older version the columns that came since.
+
+    Raises:
+        UnfitTable: what stands before them differs.
+        DeltaError: another process did so at the same moment.
+    """
+    there = table.schema().fields
+    if there != _SCHEMA.fields[: len(there)]:
+        raise UnfitTable("ANALYTICS_URI leads to a table of other columns")
+    if missing := _SCHEMA.fields[len(there) :]:
+        table.alter.add_columns(missing)
 
 
 def _create(settings: Settings) -> None:

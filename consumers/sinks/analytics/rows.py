@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from arro3.core import Array, DataType, Field, Schema, Table
 
 from schemas.mapping import FieldReader
+from schemas.slots import PaymentTimeReader
 
 from .conclusions import OTHER, groups
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from schemas.event import DialResult
     from schemas.merchants import Merchant
+    from schemas.slots import PaymentTime
 
     from .memory import Numbers
 
@@ -47,6 +50,11 @@ SCHEMA = Schema(
         Field("called_at", _TIME, nullable=True),
         Field("duration_s", DataType.float64(), nullable=True),
         Field("person", _TEXT, nullable=True),
+        # Columns are added at the end, and may be null: `Lake` gives them to a table that an older version made.
+        Field("payment_from", _TIME, nullable=True),
+        Field("payment_to", _TIME, nullable=True),
+        Field("payment_from_local", _TEXT, nullable=True),
+        Field("payment_to_local", _TEXT, nullable=True),
     ]
 )
 
@@ -55,8 +63,8 @@ class Rows:
     """Makes rows, column by column: no object of Python's for a row."""
 
     def __init__(self, merchants: Mapping[str, Merchant], key: bytes) -> None:
-        self._known = {name: (FieldReader(merchant).read, groups(merchant)) for name, merchant in merchants.items()}
-        self._strange = FieldReader(None).read, groups(None)
+        self._known = {name: _Reading(merchant) for name, merchant in merchants.items()}
+        self._strange = _Reading(None)
         self._pseudonym = Pseudonym(key)
 
     def table(self, events: Sequence[DialResult], received_at: Numbers) -> Table:
@@ -67,7 +75,8 @@ class Rows:
         """
         merchants = [event.merchant for event in events]
         known = [self._known.get(merchant, self._strange) for merchant in merchants]
-        seen = [read(event) for (read, _), event in zip(known, events, strict=True)]
+        found = [reading.decode(event) for reading, event in zip(known, events, strict=True)]
+        seen = [reading.fields(one) for reading, one in zip(known, found, strict=True)]
         names, mobiles, conclusions, called_at, durations = zip(*seen, strict=True) if seen else [()] * 5
         columns: list[Sequence[Any]] = [
             [event.event_id for event in events],
@@ -79,14 +88,36 @@ class Rows:
             [event.source for event in events],
             conclusions,
             [
-                None if code is None else codes.get(code, OTHER)
-                for code, (_, codes) in zip(conclusions, known, strict=True)
+                None if code is None else reading.groups.get(code, OTHER)
+                for code, reading in zip(conclusions, known, strict=True)
             ],
-            [None if at is None else microseconds(at) for at in called_at],
+            [None if at is None else _microseconds(at) for at in called_at],
             [None if duration is None else _float(duration) for duration in durations],
             [self._pseudonym(mobile or name) for mobile, name in zip(mobiles, names, strict=True)],
+            *_payment_times([reading.payment_time(one.slots) for reading, one in zip(known, found, strict=True)]),
         ]
         return Table([array(values, SCHEMA.field(at).type) for at, values in enumerate(columns)], schema=SCHEMA)
+
+
+class _Reading:
+    """How one merchant's records are read."""
+
+    def __init__(self, merchant: Merchant | None) -> None:
+        reader = FieldReader(merchant)
+        self.decode, self.fields, self.groups = reader.decode, reader.fields, groups(merchant)
+        self.payment_time = PaymentTimeReader(merchant).read
+
+
+def _payment_times(found: Sequence[PaymentTime | None]) -> Sequence[Sequence[Any]]:
+    """Return the four columns of it."""
+    return list(zip(*map(_payment_row, found), strict=True)) if found else [()] * 4
+
+
+@lru_cache(maxsize=4_096)
+def _payment_row(found: PaymentTime | None) -> tuple[int | None, int | None, str | None, str | None]:
+    if found is None:
+        return None, None, None, None
+    return microseconds(found.begins_at), microseconds(found.ends_at), found.begins_local, found.ends_local
 
 
 class Pseudonym:
@@ -110,6 +141,9 @@ class Pseudonym:
 def microseconds(moment: datetime) -> int:
     """Return the time since 1970, exactly."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+_microseconds = lru_cache(maxsize=4_096)(microseconds)  # calls are known to the second, and many end in the same
 
 
 def day(number: int, later: int = 0) -> str:
