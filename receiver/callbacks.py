@@ -83,19 +83,21 @@ class Callbacks:
             self.in_flight -= 1
         return self.settle(call, None)
 
-    def begin(self, method: str, path: str) -> Call | None:
-        """Return the callback that this request begins: the fast lane's. None: the ordinary lane has to answer."""
-        token = self._tokens.match(method, path)
-        if token is None or self.in_flight >= self._in_flight_cap:
-            return None
-        call = Call(self._clock())
-        call.token = token
-        token.last_seen_s = time.time()
-        return call
+    @property
+    def crowded(self) -> bool:
+        """Tell whether as many are under way as may be."""
+        return self.in_flight >= self._in_flight_cap
 
-    def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
+    def match(self, method: str, path: str) -> ActiveToken | None:
+        """Return the token of this request if it is a callback: the fast lane's. None: the ordinary lane answers."""
+        return self._tokens.match(method, path)
+
+    def store(self, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
         """Give the body to the journal; `done` gets ACKNOWLEDGED once it is on disk, else the refusal. Once, always."""
         self.in_flight += 1
+        call = Call(self._clock())
+        call.token = token
+        token.last_seen_s = now_s = time.time()
         call.body_bytes = len(body)
 
         def settled(outcome: int | JournalError | Refused) -> None:
@@ -106,9 +108,8 @@ class Callbacks:
             settled(BodyTooLarge())
             return
         try:
-            merchant = call.token.merchant if call.token else ""
             stored = settled if self._ack_wait is None else self._ack_wait.behind(settled)
-            self._journal.append_nowait(merchant, body, time.time_ns() // 1_000_000, stored)
+            self._journal.append_nowait(token.merchant, body, int(now_s * 1_000), stored)
         except JournalError as error:
             settled(error)
 

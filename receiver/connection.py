@@ -77,7 +77,7 @@ class Connection(RequestHandler):
         self._socket: asyncio.Transport | None = None
         self._stuck: asyncio.TimerHandle | None = None
         self.proven = False
-        self._lane = FastLane(self, callbacks, lambda: manager.draining) if callbacks else None
+        self._lane = FastLane(self, callbacks, manager) if callbacks else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -91,6 +91,11 @@ class Connection(RequestHandler):
         self._connections.closed(self)
         super().connection_lost(exc)
         self._lane = None  # it holds us: freed now, and not by a collector that comes seldom
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came: the fast lane what it knows, aiohttp the rest."""
+        if self._lane is None or not self._lane.takes(data):
+            super().data_received(data)
 
     def prove(self) -> None:
         """Note that it brought a callback with a good token."""

@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from receiver.answers import render
+from receiver.known_head import UNKNOWN, KnownHead, message_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
 
     from receiver.answers import Answer
-    from receiver.callbacks import Call
     from receiver.door import Door
+    from receiver.server import Server
+    from receiver.tokens import ActiveToken
 
 _HEAD_BYTES = 16_384  # of an unfinished request line with its headers: what a silent connection may make us keep
 
@@ -55,10 +57,14 @@ class Callbacks(Protocol):
     def door(self) -> Door | None:
         """Return what a sender has to bring besides the token."""
 
-    def begin(self, method: str, path: str) -> Call | None:
-        """Return the callback that this request begins, or None: the ordinary lane answers."""
+    @property
+    def crowded(self) -> bool:
+        """Tell whether too many are under way; the ordinary lane says so to the sender."""
 
-    def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
+    def match(self, method: str, path: str) -> ActiveToken | None:
+        """Return the token of this request if it is a callback, or None: the ordinary lane answers."""
+
+    def store(self, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
         """Store the body; `done` is called once, now or when it is on disk."""
 
 
@@ -66,12 +72,13 @@ class NoCallbacks:
     """Takes none: for a server, or an operator, that wants the ordinary lane alone. The bound on headers holds."""
 
     door = None
+    crowded = False
 
-    def begin(self, _method: str, _path: str) -> None:
+    def match(self, _method: str, _path: str) -> None:
         """Hand everything on."""
 
-    def store(self, call: Call, body: bytes, done: Callable[[Answer], None]) -> None:
-        """Is not called: nothing is begun."""
+    def store(self, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
+        """Is not called: nothing is matched."""
         raise NotImplementedError
 
 
@@ -84,14 +91,16 @@ def missing_attributes() -> list[str]:
 class FastLane:
     """Stands at the place of a connection's parser and takes plain callbacks out of what it yields."""
 
-    def __init__(self, connection: Any, callbacks: Callbacks, draining: Callable[[], bool]) -> None:  # noqa: ANN401  # RequestHandler, with its private attributes
+    def __init__(self, connection: Any, callbacks: Callbacks, server: Server) -> None:  # noqa: ANN401  # RequestHandler, with its private attributes
         self._parser = connection._parser
         self._feed = self._parser.feed_data
         self._connection = connection
         self._callbacks = callbacks
-        self._draining = draining
+        self._server = server
         self._door = callbacks.door
         self._head_of = self._head_bytes = 0
+        self._left_bytes = 0  # of the message that the parser is in; 0: it stands between two; UNKNOWN
+        self._known: tuple[KnownHead, ActiveToken, Any] | None = None  # of the last callback: head, token, headers
         self._pending = False
         self._broken = False
         self._held: list[tuple[RawRequestMessage, StreamReader]] = []  # at most 32: then the parser stops by itself
@@ -101,8 +110,21 @@ class FastLane:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._parser, name)  # everything but feeding is the parser's own
 
+    def takes(self, data: bytes) -> bool:
+        """Take a callback whose head is the one before: the parser, which stands between two, never hears of it."""
+        if self._known is None or self._left_bytes or self._pending:
+            return False
+        head, token, headers = self._known
+        body = head.body(data)
+        if body is None or not token.active or not self._may_take(headers):
+            return False
+        self._accept()
+        self._callbacks.store(token, body, self._answer)
+        return True
+
     def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
         """Parse; keep what is a plain callback; hand on the rest, in order."""
+        left_bytes, self._left_bytes = self._left_bytes, UNKNOWN  # as it stays where the parser raises
         try:
             messages, upgraded, tail = self._feed(data)
             if not messages:
@@ -112,10 +134,11 @@ class FastLane:
                 raise
             self._break_off()
             return (), False, b""
+        self._left_bytes = _left_bytes(left_bytes, data, messages) if not upgraded else UNKNOWN
         if self._pending:
             self._held += messages
             return (), upgraded, tail
-        if len(messages) == 1 and not upgraded and self._takes(*messages[0]):
+        if len(messages) == 1 and not upgraded and self._takes_parsed(data, *messages[0]):
             return (), False, tail
         return messages, upgraded, tail
 
@@ -141,20 +164,29 @@ class FastLane:
         else:
             self._connection.turn_away()
 
-    def _takes(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        waiter = self._connection._waiter
-        if waiter is None or waiter.done() or self._connection._messages:
-            return False  # not idle
-        if self._draining() or not _plain(message, payload):
+    def _takes_parsed(self, data: bytes, message: RawRequestMessage, payload: StreamReader) -> bool:
+        if not _plain(message, payload) or not self._may_take(message.headers):
             return False
-        if self._door is not None and self._door.refuses(message.headers, self._connection.peername[0]):
+        token = self._callbacks.match(message.method, message.path)
+        if token is None:
             return False
-        call = self._callbacks.begin(message.method, message.path)
-        if call is None:
-            return False
+        head = KnownHead.of(data) if self._left_bytes == 0 else None
+        self._known = (head, token, message.headers if self._door else None) if head else None
+        if not self._connection.proven:
+            self._connection.prove()
+        self._parser.message_consumed()
         self._accept()
-        self._callbacks.store(call, self._body(payload), self._answer)
+        self._callbacks.store(token, self._body(payload), self._answer)
         return True
+
+    def _may_take(self, headers: Any) -> bool:  # noqa: ANN401  # aiohttp's; looked at where there is a door
+        connection = self._connection
+        waiter = connection._waiter
+        if waiter is None or waiter.done() or connection._messages:
+            return False  # not idle
+        if self._server.draining or self._callbacks.crowded:
+            return False
+        return self._door is None or not self._door.refuses(headers, connection.peername[0])
 
     def _body(self, payload: StreamReader) -> bytes:
         """Take what is wholly there. aiohttp's own way parses and resumes once more, a tenth of a callback's time."""
@@ -166,10 +198,7 @@ class FastLane:
     def _accept(self) -> None:
         """Do what aiohttp does for a message that it takes."""
         connection = self._connection
-        if not connection.proven:
-            connection.prove()
         self._pending = True
-        self._parser.message_consumed()
         connection._request_count += 1
         connection._manager.requests_count += 1
         connection._next_keepalive_close_time = connection._loop.time() + connection._keepalive_timeout
@@ -178,7 +207,7 @@ class FastLane:
         self._pending = False
         connection = self._connection
         if connection.transport is not None:
-            close = answer.closes or self._draining()
+            close = answer.closes or self._server.draining
             connection.transport.write(render(answer, time.time(), close=close))
             if close:
                 connection.force_close()
@@ -204,6 +233,15 @@ class FastLane:
         if self._pending:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=timeout_s)
+
+
+def _left_bytes(left_bytes: int, data: bytes, messages: Sequence[Any]) -> int:
+    """Return how much of the message that the parser is in has still to come, after `data`."""
+    if left_bytes > 0 or not data:
+        return max(left_bytes - len(data), UNKNOWN)  # more than that one message: another one has begun
+    if left_bytes == UNKNOWN or len(messages) != 1:
+        return UNKNOWN
+    return max(message_bytes(data, messages[0][0]) - len(data), UNKNOWN)
 
 
 def _plain(message: RawRequestMessage, payload: StreamReader) -> bool:

@@ -22,15 +22,16 @@ _METHOD = "POST"
 
 
 class ActiveToken:
-    """A token that may post. `last_seen_s` is seconds since 1970, 0 if it was not seen by this process."""
+    """A token that may post, while `active`. `last_seen_s`: seconds since 1970, 0 if this process has not seen it."""
 
-    __slots__ = ("digest", "last_seen_s", "merchant", "token_id")
+    __slots__ = ("active", "digest", "last_seen_s", "merchant", "token_id")
 
     def __init__(self, merchant: str, token_id: str, digest: bytes) -> None:
         self.merchant = merchant
         self.token_id = token_id
         self.digest = digest
         self.last_seen_s = 0.0
+        self.active = True
 
 
 class Tokens:
@@ -75,6 +76,8 @@ class Tokens:
 
     def _take(self, active: tuple[ActiveToken, ...]) -> None:
         seen = {(token.merchant, token.token_id): token.last_seen_s for token in self.active}
+        for token in self.active:
+            token.active = False  # whoever keeps one has to match again
         for token in active:
             token.last_seen_s = seen.get((token.merchant, token.token_id), 0.0)
         self.active = active

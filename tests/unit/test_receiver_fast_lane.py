@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from receiver import fast_lane
+from receiver.answers import Answer
 from receiver.callbacks import Callbacks
 from receiver.journal import Disk
+from receiver.tokens import ActiveToken
 
 from .receivers import BODY, OTHER_TOKEN, SUCCESS, TOKEN, WRONG_TOKEN, Answered, Running, running, until
 
@@ -59,18 +61,16 @@ async def connect(one: Running) -> Client:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the fast lane took: a test that never uses it proves nothing."""
-    paths: list[str] = []
-    begin = Callbacks.begin
+    """Whose callbacks the fast lane took: a test that never uses it proves nothing."""
+    merchants: list[str] = []
+    store = Callbacks.store
 
-    def noting(self: Callbacks, method: str, path: str) -> object:
-        call = begin(self, method, path)
-        if call is not None:
-            paths.append(path)
-        return call
+    def noting(self: Callbacks, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
+        merchants.append(token.merchant)
+        store(self, token, body, done)
 
-    monkeypatch.setattr(Callbacks, "begin", noting)
-    return paths
+    monkeypatch.setattr(Callbacks, "store", noting)
+    return merchants
 
 
 class SlowDisk(Disk):
