@@ -26,8 +26,10 @@ _DIGITS = re.compile(r"[0-9]{1,9}")
 def message_bytes(data: bytes, message: RawRequestMessage) -> int:
     """Return the length of the message, head and body, that begins with `data`; UNKNOWN where it is open to doubt."""
     head = _HEAD.match(data)
+    if head is None or message.chunked or message.upgrade or message.should_close:
+        return UNKNOWN
     lengths = message.headers.getall(hdrs.CONTENT_LENGTH, ("0",))
-    if head is None or message.chunked or message.upgrade or len(lengths) != 1 or not _DIGITS.fullmatch(lengths[0]):
+    if len(lengths) != 1 or not _DIGITS.fullmatch(lengths[0]):
         return UNKNOWN
     return head.end() + int(lengths[0])
 
