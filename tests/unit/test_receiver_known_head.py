@@ -60,6 +60,10 @@ def headers_of(message: RawRequestMessage) -> list[tuple[str, str]]:
     return [(name, value) for name, value in message.headers.items() if name.lower() != "content-length"]
 
 
+def _known(body: bytes) -> bytes:
+    return kept(body, headers="X-Forwarded-For: 203.0.113.1\r\n")
+
+
 pieces = st.one_of(
     st.binary(max_size=3),
     st.sampled_from([b"\r\n", b"\n", b"\r", b"0", b"9", b"1" * 20, b" ", b"+", b"Content-Length: 3\r\n", REQUEST]),
@@ -70,7 +74,7 @@ pieces = st.one_of(
 @example(at=len(REQUEST), gone=0, piece=b"", body=b"")
 @example(at=0, gone=0, piece=b"\r\n", body=b"")
 def test_whatever_is_taken_for_a_known_head_is_parsed_alike(at: int, gone: int, piece: bytes, body: bytes) -> None:
-    request = kept(body, headers="X-Forwarded-For: 203.0.113.1\r\n")
+    request = _known(body)
     changed = request[:at] + piece + request[at + gone :]
     head = KnownHead.of(REQUEST)
     assert head is not None
@@ -225,12 +229,13 @@ async def test_known_ones_behind_one_that_waits_are_answered_in_order(tmp_path: 
     async with running(tmp_path, disk) as one, connected(one) as client:
         await learnt(client, matched)
         disk.gate.clear()
-        for request in (REQUEST, kept(token=WRONG_TOKEN), REQUEST, REQUEST + REQUEST):
+        ordinary = kept(b"2", headers="Expect: nothing\r\n")
+        for request in (_known(b"1"), ordinary, kept(token=WRONG_TOKEN), _known(b"3"), _known(b"4") + _known(b"5")):
             client.writer.write(request)
             await asyncio.sleep(0.02)  # so that they come one by one
         disk.gate.set()
-        assert [(await client.ask(b"")).status for _ in range(5)] == [200, 404, 200, 200, 200]
-        assert len(one.journaled()) == 6
+        assert [(await client.ask(b"")).status for _ in range(6)] == [200, 200, 404, 200, 200, 200]
+        assert [entry.body for entry in one.journaled()[2:]] == [b"1", b"2", b"3", b"4", b"5"]
 
 
 async def test_a_retired_token_is_refused_though_its_head_is_known(tmp_path: Path, matched: list[str]) -> None:
