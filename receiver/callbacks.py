@@ -26,17 +26,6 @@ if TYPE_CHECKING:
     from receiver.tokens import ActiveToken, Tokens
 
 
-class Call:
-    """One callback under way: whose, how large, since when."""
-
-    __slots__ = ("body_bytes", "started_s", "token")
-
-    def __init__(self, started_s: float) -> None:
-        self.token: ActiveToken | None = None
-        self.body_bytes = 0
-        self.started_s = started_s
-
-
 class Callbacks:
     """Takes callbacks. `settle` is where every one of them ends, whichever lane it took."""
 
@@ -67,21 +56,22 @@ class Callbacks:
 
     async def receive_callback(self, request: BaseRequest) -> Answer:
         """Return ACKNOWLEDGED once the callback is on disk, and something else in every other case."""
-        call = Call(self._clock())
+        started_s = self._clock()
+        token, body_bytes = None, 0
         self.in_flight += 1
         try:
-            call.token = self._match(request)
+            token = self._match(request)
             self._admit()
             body = await read_body(request, self._body_limits)
-            call.body_bytes = len(body)
-            sequence = await self._journal.append(call.token.merchant, body, time.time_ns() // 1_000_000)
+            body_bytes = len(body)
+            sequence = await self._journal.append(token.merchant, body, time.time_ns() // 1_000_000)
             if self._ack_wait is not None:
                 await self._ack_wait.passed(sequence)
         except (Refused, JournalError) as error:
-            return self.settle(call, error)
+            return self.settle(token, body_bytes, started_s, error)
         finally:
             self.in_flight -= 1
-        return self.settle(call, None)
+        return self.settle(token, body_bytes, started_s, None)
 
     @property
     def crowded(self) -> bool:
@@ -95,16 +85,16 @@ class Callbacks:
     def store(self, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
         """Give the body to the journal; `done` gets ACKNOWLEDGED once it is on disk, else the refusal. Once, always."""
         self.in_flight += 1
-        call = Call(self._clock())
-        call.token = token
+        started_s = self._clock()
         token.last_seen_s = now_s = time.time()
-        call.body_bytes = len(body)
+        body_bytes = len(body)
 
         def settled(outcome: int | JournalError | Refused) -> None:
             self.in_flight -= 1
-            done(self.settle(call, None if isinstance(outcome, int) else outcome))
+            error = None if isinstance(outcome, int) else outcome
+            done(self.settle(token, body_bytes, started_s, error))
 
-        if len(body) > self._body_limits.cap_bytes:
+        if body_bytes > self._body_limits.cap_bytes:
             settled(BodyTooLarge())
             return
         try:
@@ -113,19 +103,21 @@ class Callbacks:
         except JournalError as error:
             settled(error)
 
-    def settle(self, call: Call, error: Refused | JournalError | None) -> Answer:
+    def settle(
+        self, token: ActiveToken | None, body_bytes: int, started_s: float, error: Refused | JournalError | None
+    ) -> Answer:
         """Count what became of a callback, log it, and return its answer; `error` None means: it is on disk."""
-        seconds = self._clock() - call.started_s
-        if call.token is None:
+        seconds = self._clock() - started_s
+        if token is None:
             return self._turn_away(answer_for(error or NotFound()), seconds)
-        traffic = self._counts.traffic[call.token.merchant]
+        traffic = self._counts.traffic[token.merchant]
         traffic.received += 1
-        traffic.body_bytes += call.body_bytes
+        traffic.body_bytes += body_bytes
         if error is not None:
-            return self._refuse(answer_for(error), call, seconds)
+            return self._refuse(answer_for(error), token.merchant, body_bytes, seconds)
         traffic.acknowledged += 1
         self._counts.latencies.observe(seconds)
-        self._access_log.acknowledged(call.token.merchant, call.body_bytes, seconds)
+        self._access_log.acknowledged(token.merchant, body_bytes, seconds)
         return ACKNOWLEDGED
 
     def on_error(self, answer: Answer) -> None:
@@ -161,10 +153,9 @@ class Callbacks:
         self._access_log.refused(answer, None, 0, seconds)
         return answer
 
-    def _refuse(self, answer: Answer, call: Call, seconds: float) -> Answer:
+    def _refuse(self, answer: Answer, merchant: str, body_bytes: int, seconds: float) -> Answer:
         self._counts.refused[answer.cause] += 1
         if answer.retried:
             self._window.refused()
-        merchant = call.token.merchant if call.token else None
-        self._access_log.refused(answer, merchant, call.body_bytes, seconds)
+        self._access_log.refused(answer, merchant, body_bytes, seconds)
         return answer

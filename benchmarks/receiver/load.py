@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SERVER_CPUS, LOAD_CPUS = {0}, {1}
 READY_S = 20
+QUIET_S = 0.4  # a server, with the processes that it starts, is up once it computes for less than a tenth of this
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def server(
         )
     try:
         _wait_for(port, process, log)
+        _wait_until_quiet(process)
         yield process
     finally:
         process.terminate()
@@ -74,6 +76,15 @@ def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
                 return
         time.sleep(0.05)
     raise RuntimeError(f"server did not listen within {READY_S} s:\n{log.read_text()[-2000:]}")
+
+
+def _wait_until_quiet(process: subprocess.Popen) -> None:
+    """Wait for what is still importing: its processor time is no request's."""
+    deadline = time.monotonic() + READY_S
+    before_s = -1.0
+    while time.monotonic() < deadline and (spent_s := cpu_s(process.pid)) - before_s > QUIET_S / 10:
+        before_s = spent_s
+        time.sleep(QUIET_S)
 
 
 def fire(process: subprocess.Popen, url: str, body: Path, connections: int, seconds: float) -> Round:
