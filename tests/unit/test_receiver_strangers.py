@@ -52,13 +52,13 @@ async def test_the_first_callback_of_a_connection_takes_the_fast_lane(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bool] = []
-    takes = fast_lane_module.FastLane._takes
+    takes = fast_lane_module.FastLane._takes_parsed
 
     def noted(*arguments: object) -> bool:
         taken.append(takes(*arguments))  # type: ignore[arg-type]
         return taken[-1]
 
-    monkeypatch.setattr(fast_lane_module.FastLane, "_takes", noted)
+    monkeypatch.setattr(fast_lane_module.FastLane, "_takes_parsed", noted)
     async with running(tmp_path) as one, silent(one, 1) as ((reader, writer),):
         assert (await Kept(reader, writer).ask(kept())).body == SUCCESS
     assert taken == [True]
