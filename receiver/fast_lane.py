@@ -92,8 +92,13 @@ class FastLane:
     """Stands at the place of a connection's parser and takes plain callbacks out of what it yields."""
 
     def __init__(self, connection: Any, callbacks: Callbacks, server: Server) -> None:  # noqa: ANN401  # RequestHandler, with its private attributes
-        self._parser = connection._parser
-        self._feed = self._parser.feed_data
+        parser = connection._parser
+        self._feed = parser.feed_data
+        # The rest is the parser's own. Named one by one: `__getattr__` would slow down every attribute here.
+        self.message_consumed = parser.message_consumed
+        self.pause_reading = parser.pause_reading
+        self.feed_eof = parser.feed_eof
+        self.set_upgraded = parser.set_upgraded
         self._connection = connection
         self._callbacks = callbacks
         self._server = server
@@ -106,9 +111,6 @@ class FastLane:
         self._held: list[tuple[RawRequestMessage, StreamReader]] = []  # at most 32: then the parser stops by itself
         self._idle: asyncio.Future[None] | None = None
         connection._parser = self
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._parser, name)  # everything but feeding is the parser's own
 
     def takes(self, data: bytes) -> bool:
         """Take a callback whose head is the one before: the parser, which stands between two, never hears of it."""
@@ -174,7 +176,7 @@ class FastLane:
         self._known = (head, token, message.headers if self._door else None) if head else None
         if not self._connection.proven:
             self._connection.prove()
-        self._parser.message_consumed()
+        self.message_consumed()
         self._accept()
         self._callbacks.store(token, self._body(payload), self._answer)
         return True
