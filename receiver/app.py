@@ -16,7 +16,8 @@ from receiver.ack_wait import AckWait
 from receiver.body import BodyLimits
 from receiver.callbacks import Callbacks
 from receiver.counts import Counts
-from receiver.fast_lane import NoCallbacks, missing_attributes
+from receiver.fast_callbacks import NoCallbacks
+from receiver.fast_lane import missing_attributes
 from receiver.health import Health
 from receiver.journal import Disk, Journal, JournalFailed
 from receiver.left_journals import LeftJournals, left_behind

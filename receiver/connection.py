@@ -17,7 +17,7 @@ from schemas.quiet import where
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from receiver.fast_lane import Callbacks as FastLaneCallbacks
+    from receiver.fast_callbacks import Callbacks as FastLaneCallbacks
     from receiver.server import Server
 
 log = structlog.get_logger()

@@ -3,7 +3,8 @@
 aiohttp's server stays in charge of every connection: timeouts, limits, shutdown, everything unusual. At the place of
 a connection's parser stands `FastLane`. When the parser yields one complete, plain callback with a good token on
 an idle connection, it is submitted and answered from the commit, without a task, a request or a response object: two
-thirds of aiohttp's time. Anything else is handed on untouched and takes the ordinary lane.
+thirds of aiohttp's time. The next one with the same head is taken without the parser (`known_head.py`): half of the
+rest. Anything else is handed on untouched and takes the ordinary lane.
 
 This is the one file that uses aiohttp's private attributes; `missing_attributes` lists those that are gone, and then
 the receiver runs on the ordinary lane alone and says so. What is no HTTP is turned away here, too, for little.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, hdrs
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -21,15 +22,15 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from receiver.answers import render
-from receiver.known_head import UNKNOWN, KnownHead, message_bytes
+from receiver.known_head import UNKNOWN, KnownHead, left_bytes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from aiohttp.http_parser import RawRequestMessage
 
     from receiver.answers import Answer
-    from receiver.door import Door
+    from receiver.fast_callbacks import Callbacks
     from receiver.server import Server
     from receiver.tokens import ActiveToken
 
@@ -48,38 +49,6 @@ _ATTRIBUTES = frozenset(
     }
 )
 _PAYLOAD_ATTRIBUTES = frozenset({"_buffer"})  # of a StreamReader: reading it would have aiohttp look for more each time
-
-
-class Callbacks(Protocol):
-    """What both lanes share."""
-
-    @property
-    def door(self) -> Door | None:
-        """Return what a sender has to bring besides the token."""
-
-    @property
-    def crowded(self) -> bool:
-        """Tell whether too many are under way; the ordinary lane says so to the sender."""
-
-    def match(self, method: str, path: str) -> ActiveToken | None:
-        """Return the token of this request if it is a callback, or None: the ordinary lane answers."""
-
-    def store(self, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
-        """Store the body; `done` is called once, now or when it is on disk."""
-
-
-class NoCallbacks:
-    """Takes none: for a server, or an operator, that wants the ordinary lane alone. The bound on headers holds."""
-
-    door = None
-    crowded = False
-
-    def match(self, _method: str, _path: str) -> None:
-        """Hand everything on."""
-
-    def store(self, token: ActiveToken, body: bytes, done: Callable[[Answer], None]) -> None:
-        """Is not called: nothing is matched."""
-        raise NotImplementedError
 
 
 def missing_attributes() -> list[str]:
@@ -136,7 +105,7 @@ class FastLane:
                 raise
             self._break_off()
             return (), False, b""
-        self._left_bytes = _left_bytes(left_bytes, data, messages) if not upgraded else UNKNOWN
+        self._left_bytes = left_bytes_of(left_bytes, data, messages) if not upgraded else UNKNOWN
         if self._pending:
             self._held += messages
             return (), upgraded, tail
@@ -235,15 +204,6 @@ class FastLane:
         if self._pending:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=timeout_s)
-
-
-def _left_bytes(left_bytes: int, data: bytes, messages: Sequence[Any]) -> int:
-    """Return how much of the message that the parser is in has still to come, after `data`."""
-    if left_bytes > 0 or not data:
-        return max(left_bytes - len(data), UNKNOWN)  # more than that one message: another one has begun
-    if left_bytes == UNKNOWN or len(messages) != 1:
-        return UNKNOWN
-    return max(message_bytes(data, messages[0][0]) - len(data), UNKNOWN)
 
 
 def _plain(message: RawRequestMessage, payload: StreamReader) -> bool:

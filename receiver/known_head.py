@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from aiohttp import hdrs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp.http_parser import RawRequestMessage
 
 UNKNOWN = -1
@@ -32,6 +34,18 @@ def message_bytes(data: bytes, message: RawRequestMessage) -> int:
     if len(lengths) != 1 or not _DIGITS.fullmatch(lengths[0]):
         return UNKNOWN
     return head.end() + int(lengths[0])
+
+
+def left_bytes_of(left_bytes: int, data: bytes, messages: Sequence[tuple[RawRequestMessage, object]]) -> int:
+    """Return how much of the message that the parser is in has still to come once it has parsed `data`.
+
+    `left_bytes` is what it was before, `messages` those that the parser found to begin. 0: it stands between two.
+    """
+    if left_bytes > 0 or not data:
+        return max(left_bytes - len(data), UNKNOWN)  # more than that one message: another one has begun
+    if left_bytes == UNKNOWN or len(messages) != 1:
+        return UNKNOWN
+    return max(message_bytes(data, messages[0][0]) - len(data), UNKNOWN)
 
 
 class KnownHead:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
-    from receiver.fast_lane import Callbacks as FastLaneCallbacks
+    from receiver.fast_callbacks import Callbacks as FastLaneCallbacks
 
 _LINE_BYTES = 8_190  # of the request line, and of each header: aiohttp's own bounds, fixed here
 _HEADERS = 100

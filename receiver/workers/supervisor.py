@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from receiver.fast_lane import NoCallbacks, missing_attributes
+from receiver.fast_callbacks import NoCallbacks
+from receiver.fast_lane import missing_attributes
 from receiver.health import Health
 from receiver.server import CannotListenError, Server
 from receiver.workers.together import Together
