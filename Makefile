@@ -17,7 +17,7 @@ up: $(VENV)/.up ## the whole pipeline on this machine; ARGS="--check --data DIR"
 	@$(BIN)/dial-results up $(ARGS)
 
 test: $(VENV)/.dev ## every test, with a real Kafka, PostgreSQL and Delta table
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.dev ## style, types, import rules, the compose file
 	$(BIN)/ruff check

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from ops.standalone import jars
 
 pytest_plugins = ["tests.services"]
 
@@ -16,3 +19,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it runs behind its back
     signal.signal(signal.SIGINT, signal.default_int_handler)  # or nothing that a test starts could be interrupted
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fetch Kafka's jars before several processes want them at once."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        jars.classpath()
