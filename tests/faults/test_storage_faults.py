@@ -48,7 +48,7 @@ def quick_broker() -> Iterator[Broker]:
             broker.start()
             yield broker
         finally:
-            broker.stop()
+            broker.kill()
 
 
 @pytest.fixture
