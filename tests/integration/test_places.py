@@ -34,7 +34,7 @@ def up(tmp_path: Path) -> Path:
     says = {"kafka_bootstrap_servers": "127.0.0.1:1", "postgres_dsn": "postgresql://up", "analytics_uri": "a"}
     folder = tmp_path / "dial-results"
     folder.mkdir()
-    DataFolder(folder).write("up.json", says | {"crm_url": "c"})
+    DataFolder(folder).write("up.json", says | {"crm_url": "c", "receiver_admin_url": "r"})
     return folder
 
 
