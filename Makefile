@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 LOCK   := --quiet --no-header --universal --python-version 3.11 --generate-hashes
 
+# Where it is set, each of the hundreds of processes that tests start would compile everything again: a second each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install up test lint faults bench bench-receiver bench-receiver-more bench-consumers bench-subscriber bench-replay bench-reconcile bench-trace lock
 
