@@ -33,7 +33,7 @@ from schemas.event import DialResult, dial_result
 from schemas.exact import canonical
 
 PARTITIONS = 3
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 class Memory:
@@ -239,7 +239,7 @@ async def running(kafka: Kafka, sink: Any, **settings: Any) -> AsyncIterator[Run
         seen = one.task.done()
         one.stop.set()
         if not seen:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await one.task
     finally:
         if not one.task.done():

@@ -144,14 +144,14 @@ async def test_a_sink_that_is_away_for_long_costs_neither_events_nor_membership(
 
 
 async def test_the_time_that_a_destination_asks_for_is_kept(kafka: Kafka, memory: Memory) -> None:
-    memory.away = SinkUnavailable("asks", retry_after_s=1.5)
+    memory.away = SinkUnavailable("asks", retry_after_s=3)
     await kafka.publish([event(1)])
     async with running(kafka, memory) as one:
         await until(lambda: memory.calls == 1, watched=one)
         began = asyncio.get_running_loop().time()
         memory.away = None
         await until(lambda: memory.effects, watched=one)
-        assert 1.4 < asyncio.get_running_loop().time() - began < 4
+        assert 2 < asyncio.get_running_loop().time() - began < 30
 
 
 async def test_a_rejected_event_becomes_a_dead_letter_and_the_others_go_on(kafka: Kafka, memory: Memory) -> None:
@@ -325,7 +325,7 @@ async def test_a_rebalance_does_not_wait_for_a_sink_that_is_away(kafka: Kafka, m
         async with running(kafka, healthy) as second:
             await until(lambda: second.status.joined and healthy.effects, 15, second)
         first.stop.set()
-        await asyncio.wait_for(first.task, 5)
+        await asyncio.wait_for(first.task, 30)
     async with running(kafka, healthy) as third:
         await until(lambda: len(healthy.effects) == 100, watched=third)
 

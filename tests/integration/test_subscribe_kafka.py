@@ -49,7 +49,7 @@ async def test_nothing_waits_for_ever_on_a_broker_that_does_not_answer(monkeypat
         with pytest.raises((KafkaError, TimeoutError)):
             async with subscribe("team", servers=f"127.0.0.1:{silent.getsockname()[1]}"):
                 pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8
 
 
 class Rebalance:

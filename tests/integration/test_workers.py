@@ -56,10 +56,10 @@ class Workers:
             process = await asyncio.create_subprocess_exec(*command, env=self.environment, stdout=log, stderr=log)
         try:
             name = "supervisor_started" if count > 1 else "receiver_started"
-            await until(lambda: any(event["event"] == name for event in self.events()), 20)
+            await until(lambda: any(event["event"] == name for event in self.events()), 60)
             started = next(event for event in self.events() if event["event"] == name)
             self.port, self.admin_port = started["port"], started["admin_port"]
-            await until(lambda: len([e for e in self.events() if e["event"] == "receiver_started"]) >= count, 20)
+            await until(lambda: len([e for e in self.events() if e["event"] == "receiver_started"]) >= count, 60)
             yield process
         finally:
             if process.returncode is None:
@@ -192,7 +192,7 @@ async def test_workers_are_replaced_in_turn_without_a_broken_connection(tmp_path
         posting = asyncio.create_task(post_all(workers, range(1_500)))
         process.send_signal(signal.SIGUSR2)
         broken = await posting
-        await until(lambda: any(event["event"] == "workers_replaced" for event in workers.events()), 40)
+        await until(lambda: any(event["event"] == "workers_replaced" for event in workers.events()), 90)
         assert not set(before) & set(children(process.pid))
     assert not broken
 

@@ -189,7 +189,7 @@ async def test_a_slow_disk_makes_bigger_groups_then_turns_away_past_the_budget(t
         started = time.monotonic()
         appending = [asyncio.ensure_future(outcome(opened.append("demo", bytes([n]), 1))) for n in range(30)]
         assert set(await asyncio.gather(*appending)) == {JournalUnavailable}
-        assert 0.15 < time.monotonic() - started < 5
+        assert 0.15 < time.monotonic() - started < 30
         disk.gate.set()
         assert await opened.append("demo", b"after", 1) == opened.last
         bodies = [callback.body for callback in opened.read(0, 100, 1000)]

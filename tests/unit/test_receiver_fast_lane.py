@@ -222,13 +222,13 @@ async def test_a_sender_that_goes_away_harms_nobody(tmp_path: Path, taken: list[
 
 async def test_a_slow_commit_is_not_taken_for_an_idle_connection(tmp_path: Path, taken: list[str]) -> None:
     disk = SlowDisk()
-    async with running(tmp_path, disk, keepalive_s=0.5) as one:
+    async with running(tmp_path, disk, keepalive_s=1.0) as one:
         client = await connect(one)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.5)
         disk.gate.clear()
         client.writer.write(keep_alive())
         await until(lambda: taken)
-        asyncio.get_running_loop().call_later(0.3, disk.gate.set)
+        asyncio.get_running_loop().call_later(0.8, disk.gate.set)
         assert (await client.answer()).status == 200
 
 

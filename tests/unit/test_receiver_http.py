@@ -190,7 +190,7 @@ async def test_a_body_that_does_not_come_is_408_and_the_end_of_the_connection(tm
     async with running(tmp_path, body_timeout_s=0.2) as one:
         began = asyncio.get_running_loop().time()
         answer = Answered(await one.raw(post(BODY)[:-5]))
-        assert asyncio.get_running_loop().time() - began < 1.5
+        assert asyncio.get_running_loop().time() - began < 4.5
         assert answer.status == 408
         assert answer.headers["Connection"] == "close"
         assert one.receiver.counts.refused == {"too-slow": 1}
@@ -275,7 +275,7 @@ async def test_a_disk_that_fails_is_503_for_those_who_wait_and_the_end_of_the_pr
 
 
 async def test_more_than_the_cap_at_once_is_503(tmp_path: Path) -> None:
-    async with running(tmp_path, in_flight_cap=2, body_timeout_s=2) as one:
+    async with running(tmp_path, in_flight_cap=2, body_timeout_s=20) as one:
         waiting = [await asyncio.open_connection("127.0.0.1", one.receiver.port) for _ in range(2)]
         for _, writer in waiting:
             writer.write(post(BODY)[:-5])
@@ -369,14 +369,14 @@ async def test_a_connection_is_kept_and_closed_when_idle(tmp_path: Path) -> None
             writer.write(post().replace(b"Connection: close\r\n", b""))
             async with asyncio.timeout(5):
                 await reader.readuntil(SUCCESS)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             assert await reader.read() == b""
         writer.close()
 
 
 async def test_headers_that_never_end_are_cut_off(tmp_path: Path) -> None:
     async with running(tmp_path, keepalive_s=0.3) as one:
-        assert await one.raw(b"POST /callbacks/x HTTP/1.1\r\nHost: x\r\nX: ", limit_s=3) == b""
+        assert await one.raw(b"POST /callbacks/x HTTP/1.1\r\nHost: x\r\nX: ") == b""
 
 
 async def test_the_admin_port(tmp_path: Path) -> None:

@@ -70,12 +70,12 @@ async def test_a_host_without_a_name_is_unreachable_like_any_other(tmp_path: Pat
 
 
 async def test_on_stop_nobody_waits_for_a_kafka_that_is_away(tmp_path: Path) -> None:
-    async with running(tmp_path, kafka={"bootstrap_servers": "127.0.0.1:1"}, stop_grace_s=5.0) as one:
+    async with running(tmp_path, kafka={"bootstrap_servers": "127.0.0.1:1"}, stop_grace_s=60.0) as one:
         await one.post()
         await until(lambda: one.receiver.counts.publishing.publish_failures >= 1)
         began = time.monotonic()
     assert one.receiver.journal.waiting == 1
-    assert time.monotonic() - began < 3, "the stop itself, and not the grace"
+    assert time.monotonic() - began < 30, "the stop itself, and not the grace"
 
 
 async def test_a_journal_that_fails_ends_the_publisher(tmp_path: Path) -> None:
