@@ -7,24 +7,22 @@ import os
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from deltalake import DeltaTable
 
-from consumers.sinks import analytics, crm, storage
 from consumers.sinks.storage.migrate import migrate
 from ops.places import database
 from ops.replaying import jobs
 from schemas import topics
 from schemas.event import DialResult
-from tests.crm import TOKEN, Crm, sandbox
+from tests.crm import sandbox
 from tests.integration.delivery import PARTITIONS, Kafka, own_topics, running, until_committed
 from tests.integration.replaying import command, everything, ids, said
+from tests.integration.sinks import CONSUMERS, Sinks
 from tests.services import Broker, Database
 
 from .crm import Outcome, newest, shuffled_results
@@ -33,7 +31,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 KILLS = int(os.environ.get("FAULTS_REPLAY_KILLS", "20"))
 FALLS = int(os.environ.get("FAULTS_REPLAY_FALLS", "5"))
-CONSUMERS = ("storage", "analytics", "crm")
 RATE = 300
 LIMIT_S = 120.0
 
@@ -42,48 +39,15 @@ def report(text: str) -> None:
     print(f"\n{text}", flush=True)  # the counts are the result
 
 
-@dataclass(frozen=True)
-class Sinks:
-    """Three real destinations."""
-
-    dsn: str
-    uri: str
-    crm: Crm
-
-    def connecting(self, name: str) -> Any:
-        settings: dict[str, Any] = {
-            "storage": storage.Settings(dsn=self.dsn),
-            "analytics": analytics.Settings(uri=self.uri, pseudonym_key="secret"),
-            "crm": crm.Settings(url=self.crm.url, token=TOKEN, ledger_dsn=self.dsn, limit_calls=100_000),
-        }
-        module: Any = {"storage": storage, "analytics": analytics, "crm": crm}[name]
-
-        class Sink:
-            @staticmethod
-            def connect() -> Any:
-                return module.connect(settings[name], {})
-
-        return Sink()
-
-    async def rows(self) -> list[Any]:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            return [tuple(row) for row in await connection.fetch("SELECT *, xmin::text FROM dial_result ORDER BY 1")]
-        finally:
-            await connection.close()
-
-    async def analysed(self) -> list[str]:
-        return sorted(await analytics.event_ids(analytics.Settings(uri=self.uri, pseudonym_key="secret")))
-
-    async def everything(self, events: list[DialResult]) -> dict[str, Any]:
-        """Return all that a replay could change."""
-        contacts = sorted(newest(events))
-        return {
-            "rows": await self.rows(),
-            "delta": (await self.analysed(), DeltaTable(self.uri).count()),
-            "effects": await self.crm.effects(),
-            "contacts": [await self.crm.get(f"/contacts/{one}") for one in contacts],
-        }
+async def everything_in(sinks: Sinks, events: list[DialResult]) -> dict[str, Any]:
+    """Return all that a replay could change."""
+    contacts = sorted(newest(events))
+    return {
+        "rows": await sinks.rows(),
+        "delta": (await sinks.analysed(), DeltaTable(sinks.uri).count()),
+        "effects": await sinks.crm.effects(),
+        "contacts": [await sinks.crm.get(f"/contacts/{one}") for one in contacts],
+    }
 
 
 @pytest.fixture
@@ -140,7 +104,7 @@ async def test_replays_that_are_killed_fill_every_sink_once_and_again_change_not
         assert analysed == sorted(unique)
         assert (outcome.missing, outcome.double, outcome.wrong) == (0, 0, 0)
 
-        before = await sinks.everything(events)
+        before = await everything_in(sinks, events)
         for name in CONSUMERS:
             environment = {"ANALYTICS_URI": sinks.uri}
             again = command(kafka, dsn, "replay", "--to", name, "--rate", "0", "--yes", "--json", **environment)
@@ -148,7 +112,7 @@ async def test_replays_that_are_killed_fill_every_sink_once_and_again_change_not
             assert told["sent"] == len(events)
             assert told["expected"]["skipped"] == len(events)
             await until_committed(kafka, name, topics.replay(name))
-        after = await sinks.everything(events)
+        after = await everything_in(sinks, events)
         report(f"replayed again to 3 consumers: {len(events)} each, all skipped")
         for what, found_before in before.items():
             assert after[what] == found_before, what
