@@ -23,6 +23,7 @@ import uvloop
 from pydantic import ValidationError
 
 from receiver.app import TRY_AGAIN, Receiver
+from receiver.heap import one_heap
 from receiver.journal import JournalError
 from receiver.publishing import PublishingProcess
 from receiver.settings import ReceiverSettings
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kafka_options["sasl_plain_username"] and kafka_options["sasl_plain_password"]
     ):
         return _usage("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD: a SASL_ protocol needs both")
+    one_heap()
     _raise_file_limit()
     configure_logging("receiver" if asked.worker is None else f"receiver-{asked.worker}", settings.log_level)
     quieten()

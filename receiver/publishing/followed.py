@@ -11,6 +11,7 @@ from receiver.journal.disk import Disk
 from receiver.journal.folder import Folder
 from receiver.journal.frame import SegmentId
 from receiver.journal.segment import Segment
+from receiver.publisher import WINDOW_CALLBACKS
 from receiver.publishing.messages import Ask, Did, Held, said_by_receiver, tell
 
 if TYPE_CHECKING:
@@ -57,8 +58,11 @@ class FollowedJournal:
 
     async def wait(self, after: int) -> None:
         """Return when there is something behind this sequence, besides what `read` found to be damaged."""
+        asked = max(after, self._nothing_up_to)
+        if self.last - asked >= WINDOW_CALLBACKS:  # a backlog is read without a word to a receiver that is busy
+            return
         self._there.clear()
-        tell(self._receiver, Ask(max(after, self._nothing_up_to)))
+        tell(self._receiver, Ask(asked))
         await self._there.wait()
 
     def read(self, after: int, max_callbacks: int, max_bytes: int) -> list[JournaledCallback]:
