@@ -64,7 +64,7 @@ class Receiver:
             command = [*self.prefix, sys.executable, "-m", "receiver", *arguments]
             return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
-    def wait_ready(self, process: subprocess.Popen[bytes], limit_s: float = 20) -> float:
+    def wait_ready(self, process: subprocess.Popen[bytes], limit_s: float = 60) -> float:
         """Return how long it took to listen, seconds."""
         started = time.monotonic()
         while time.monotonic() - started < limit_s and process.poll() is None:
