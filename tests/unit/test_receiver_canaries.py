@@ -28,23 +28,29 @@ async def told(port: int, request: bytes) -> bytes:
         writer.close()
 
 
-async def settled(one: Process) -> None:
-    """Return when what was stored is published, or Kafka does not take it: until then, too, something may be said."""
-    async with asyncio.timeout(20):
-        while True:
-            text = await told(one.admin_port, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            if re.search(rb"^dial_results_receiver_(journal_waiting_callbacks|kafka_up) 0.0$", text, re.MULTILINE):
-                return
+async def published(one: Process) -> None:
+    """Return when Kafka has all that was stored: until then, too, something may be said."""
+    async with asyncio.timeout(60):
+        while not re.search(
+            rb"^dial_results_receiver_journal_waiting_callbacks 0.0$", await metrics_of(one), re.MULTILINE
+        ):
             await asyncio.sleep(0.05)
 
 
-async def scan(one: Process, requests: Sequence[bytes] = canaries.every()) -> tuple[str, list[int]]:
+async def metrics_of(one: Process) -> bytes:
+    return await told(one.admin_port, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+
+async def scan(
+    one: Process, requests: Sequence[bytes] = canaries.every(), *, kafka: bool = False
+) -> tuple[str, list[int]]:
     """Send the canaries; return all that the process said, and the statuses that it answered."""
     async with started(one) as process:
         ports = (one.port, one.admin_port)
         answers = await asyncio.gather(*(told(port, request) for port in ports for request in requests))
-        await settled(one)
-        metrics = await told(one.admin_port, b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        if kafka:
+            await published(one)
+        metrics = await metrics_of(one)
         process.terminate()
         await process.wait()
     text = b"".join([*answers, metrics]).decode()
