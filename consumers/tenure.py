@@ -29,6 +29,7 @@ class Tenure:
         self._ending = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._works = 0
 
     def begin(self) -> None:
         """Start anew, with partitions just assigned."""
@@ -83,9 +84,20 @@ class Tenure:
         if number != self.number:
             raise Interrupted
 
-    def __enter__(self) -> None:
-        """Work on a batch: `end` waits for it."""
+    def hold(self) -> None:
+        """Begin a piece of work: `end` waits until it lets go."""
+        self._works += 1
         self._idle.clear()
 
+    def let_go(self) -> None:
+        """End a piece of work."""
+        self._works -= 1
+        if not self._works:
+            self._idle.set()
+
+    def __enter__(self) -> None:
+        """Hold it, for the length of a block."""
+        self.hold()
+
     def __exit__(self, *_: object) -> None:
-        self._idle.set()
+        self.let_go()

@@ -24,15 +24,26 @@ _BATCH_BYTES = 512 * 1024
 
 
 def results(
-    count: int, *, first: int = 0, contacts: int | None = None, per_second: float = 1_000, seed: int = 1
+    count: int,
+    *,
+    first: int = 0,
+    contacts: int | None = None,
+    per_second: float = 1_000,
+    seed: int = 1,
+    more_bytes: int = 0,
 ) -> Iterator[DialResult]:
     """Yield `count` different results (about 500 bytes of record each), the last received now.
 
     Number `n` is always of the same contact and task and says the same, so that a later part does not repeat an
-    earlier one; `contacts` lets the results go round among so few (each call in another task), None: each its own.
+    earlier one; `contacts` lets the results go round among so few (each call in another task), None: each its own;
+    `more_bytes` makes each longer, by a field of its own.
     """
     day = datetime.now(UTC).date()
-    known = [(call.record_id.encode(), call.canonical) for call in callbacks(seed, day, ZoneInfo("UTC"), _TEMPLATES)]
+    longer = b',"zNote":"%b"}' % (b"made up " * (more_bytes // 8)) if more_bytes else b"}"
+    known = [
+        (call.record_id.encode(), call.canonical[:-1] + longer)
+        for call in callbacks(seed, day, ZoneInfo("UTC"), _TEMPLATES)
+    ]
     round_ = contacts or 10**12
     start_ms = int((time.time() - count / per_second) * 1_000)
     for number in range(first, first + count):

@@ -27,7 +27,7 @@ _BODY = b'{"taskId":7,"records":[{"id":"fresh-%d","name":"Made Up","mobile":"017
 _ROWS = "SELECT record_id FROM dial_result WHERE merchant = 'demo' AND record_id = ANY($1)"
 
 
-async def freshness(kafka: str, dsn: str, database: asyncpg.Connection, seconds: float) -> list[float]:
+async def freshness(kafka: str, dsn: str, database: asyncpg.Connection, seconds: float, first: int = 0) -> list[float]:
     """Post `RATE` results a second; return for each the seconds from its answer until its row was seen.
 
     What looks for rows looks every 10 ms, which counts against us.
@@ -36,16 +36,16 @@ async def freshness(kafka: str, dsn: str, database: asyncpg.Connection, seconds:
     seen: dict[str, float] = {}
     async with consumer("storage", kafka, {"STORAGE_DSN": dsn}) as one, _receiver(kafka) as url:
         await one.until_ready()
-        await _post(url, 0, {})  # the first one finds everything cold: it is waited for, and not counted
+        await _post(url, first, {})  # the first one finds everything cold: it is waited for, and not counted
         async with asyncio.timeout(_LIMIT_S):
-            while not await database.fetch(_ROWS, ["fresh-0"]):
+            while not await database.fetch(_ROWS, [f"fresh-{first}"]):
                 await asyncio.sleep(_LOOK_S)
         looking = asyncio.create_task(_look(database, answered, seen))
         began, count = time.monotonic(), int(RATE * seconds)
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
             for number in range(1, count + 1):
                 await asyncio.sleep(max(0.0, began + number / RATE - time.monotonic()))
-                group.create_task(_post(url, number, answered, session))
+                group.create_task(_post(url, first + number, answered, session))
             async with asyncio.timeout(_LIMIT_S):
                 while len(seen) < count:
                     await asyncio.sleep(_LOOK_S)

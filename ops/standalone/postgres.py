@@ -95,11 +95,13 @@ class LocalPostgres:
 listen_addresses = '127.0.0.1'
 port = {self.port}
 unix_socket_directories = ''
-shared_buffers = '128MB'
+shared_buffers = '512MB'  # the primary key, whose order is random, takes 40 MB for a million results; taken when needed
 log_min_messages = 'log'  # no errors: a repeat that is refused is daily business, and messages may quote rows
 log_min_error_statement = 'panic'
 log_error_verbosity = 'terse'
-max_wal_size = '1GB'
+# After a checkpoint the first change of a page writes it whole: few checkpoints, or a big table is written slowly.
+max_wal_size = '2GB'
+checkpoint_timeout = '15min'
 """
 
     async def wait_ready(self, limit_s: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers import broker as kafka_clients
@@ -345,6 +346,35 @@ async def test_a_rebalance_waits_for_the_write_in_progress_and_its_commit(kafka:
             memory.gate.set()
             await until(lambda: second.status.joined and first.status.joined, watched=first)
             assert sum((await kafka.committed("memory")).values()) >= len(memory.effects) > 0
+
+
+async def test_a_batch_is_written_while_the_one_before_is_committed(
+    kafka: Kafka, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits, release, real = 0, asyncio.Event(), AIOKafkaConsumer.commit
+
+    async def slow(self: Any, offsets: Any) -> None:
+        nonlocal commits
+        commits += 1
+        await release.wait()
+        await real(self, offsets)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "commit", slow)
+    async with running(kafka, memory) as one:
+        for number in range(1, 4):
+            await kafka.publish([event(number)])
+            if number < 3:
+                await until(lambda number=number: len(memory.effects) == number, watched=one)
+        await until(lambda: one.consumer._buffer._held, watched=one)
+        assert (commits, len(memory.effects)) == (1, 2), "one commit at a time, and one batch beside it"
+        assert await kafka.committed("memory") == {}
+        one.stop.set()
+        await until(lambda: one.status.stopping)
+        assert not one.task.done()
+        release.set()
+        await asyncio.wait_for(one.task, 10)
+        assert one.task.exception() is None
+    assert sum((await kafka.committed("memory")).values()) == len(memory.effects) == 2
 
 
 async def test_a_clean_stop_finishes_the_write_and_commits_it(kafka: Kafka, memory: Memory) -> None:
