@@ -5,8 +5,8 @@ Fetcher ──▶ Buffer ──▶ Writer: sink.write until settled ─▶ dead 
    └ polls on while the buffer is full (the sink is away): partitions paused, membership alive
 ```
 
-In memory: two batches (one written, one gathered), what one fetch of each broker brings beyond that, and the rejects
-that are held back.
+In memory: two batches (one written, one gathered), a third while its commit is under way, what one fetch of each broker
+brings beyond that, and the rejects that are held back.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):  # a quarter of a datacla
 class Batching:
     """How much the runner may hand to one `write`, and how long it may gather for it.
 
-    The runner holds at most two such batches (one being written, one being gathered) and what the Kafka client fetched.
+    The runner holds at most three such batches (one being committed, one written, one gathered) and what the Kafka
+    client fetched.
     """
 
     max_events: int = 2_000
