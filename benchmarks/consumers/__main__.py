@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from . import report
 from .figure import Figure
 
-SINKS = ("loop", "storage", "analytics", "crm")
+SINKS = ("loop", "storage", "growth", "analytics", "crm")
 
 
 def main() -> int:

@@ -19,26 +19,14 @@ from schemas.event import DialResult
 
 from . import backlog, machine
 from .figure import Figure
-from .freshness import freshness
 from .one_process import Run, run_to_end
 
 ROUNDS = 3
-_FLAT_ROUNDS = 2  # a checkpoint is just before the first of them
-EVENTS = 120_000
+EVENTS = 240_000
 BATCH = 5_000
-SMALL, LARGE = 1_000_000, 5_000_000
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # of a row's times
 MORE_BYTES = 700
-_LATE_FROM = 10**6  # numbers of posted results
 _YARDSTICK_FROM = 10**8  # numbers of results that are not in Kafka
-
-# Copies of what is there under other ids: realistic rows, made by the server alone.
-_GROW = """
-INSERT INTO dial_result
-    SELECT gen_random_uuid(), merchant, task_id || copy, record_id || copy, received_at, source, name,
-           mobile, conclusion, called_at, ext_vars, call_vars, record
-    FROM (SELECT * FROM dial_result LIMIT $1) AS few, generate_series(1, $2) AS copy
-"""
 
 
 @dataclass
@@ -87,40 +75,29 @@ class Bench:
         await _rewind(self.kafka)
         return await self.consume(self.published)
 
-    async def grow(self, rows: int) -> None:
-        """Let the table have at least so many rows."""
-        missing = rows - await self.rows()
-        if missing > 0:
-            some = min(missing, 100_000)
-            await self.database.execute(_GROW, some, -(-missing // some), timeout=900)
-        await self.database.execute("CHECKPOINT")
-
     async def rows(self) -> int:
         return int(await self.database.fetchval("SELECT count(*) FROM dial_result"))
 
 
 async def measure(scale: float) -> list[Figure]:
-    """Measure everything that issue C asks of storage; about four minutes at scale 1."""
+    """Measure speed at two sizes of record beside the yardstick, repeats and memory; about three minutes at scale 1."""
     async with machine.kafka("storage") as kafka:
-        async with _bench(kafka, int(EVENTS * scale)) as bench:
-            seen = await freshness(kafka, bench.dsn, bench.database, seconds=10 * scale)
+        async with bench_of(kafka, int(EVENTS * scale)) as bench:
             rounds = await bench.rounds()
             repeats = await bench.repeats()
-            sizes = [await _at(bench, int(size * scale)) for size in (SMALL, LARGE)]
-            seen_late = await freshness(kafka, bench.dsn, bench.database, seconds=10 * scale, first=_LATE_FROM)
-        async with _bench(kafka, int(EVENTS * scale / 2), MORE_BYTES) as longer:
+        async with bench_of(kafka, int(EVENTS * scale / 2), MORE_BYTES) as longer:
             longer_rounds = await longer.rounds()
+    peak_mb, each = max(run.rss_mb for run in bench.runs + longer.runs), f"{bench.published:,} events"
     return [
         *_speed(bench, rounds, "records of about 510 bytes"),
         *_speed(longer, longer_rounds, "records of about 1,220 bytes"),
-        *_figures(bench, repeats, sizes),
-        _freshness("answered to visible, p99", seen, "an empty table"),
-        _freshness(f"the same with {sizes[1][0]:,} rows", seen_late, "right behind a backlog"),
+        Figure("repeats only", ">= 40,000", repeats, "events/s", repeats >= 40_000, each),
+        Figure("resident memory", "<= 200", peak_mb, "MB", peak_mb <= 200, "peak of all runs"),
     ]
 
 
 @asynccontextmanager
-async def _bench(kafka: str, events: int, more_bytes: int = 0) -> AsyncIterator[Bench]:
+async def bench_of(kafka: str, events: int, more_bytes: int = 0) -> AsyncIterator[Bench]:
     """Give one with a database of its own."""
     async with machine.postgres() as dsn:
         database = await asyncpg.connect(dsn)
@@ -128,13 +105,6 @@ async def _bench(kafka: str, events: int, more_bytes: int = 0) -> AsyncIterator[
             yield Bench(kafka, dsn, database, events, more_bytes)
         finally:
             await database.close()
-
-
-async def _at(bench: Bench, rows: int) -> tuple[int, float]:
-    await bench.grow(rows)
-    began = bench.published
-    seconds = sum([bench.events / await bench.fresh() for _ in range(_FLAT_ROUNDS)])
-    return await bench.rows(), (bench.published - began) / seconds
 
 
 def _speed(bench: Bench, rounds: Sequence[tuple[float, float]], size: str) -> list[Figure]:
@@ -148,23 +118,6 @@ def _speed(bench: Bench, rounds: Sequence[tuple[float, float]], size: str) -> li
         Figure("beside the plain COPY", ">= 0.9", ours / plain, "x", ours / plain >= 0.9, each),
         Figure("the consumer's own CPU", "", cpu_us, "us/event", None, f"of one core; {size}"),
     ]
-
-
-def _figures(bench: Bench, repeats: float, sizes: Sequence[tuple[int, float]]) -> list[Figure]:
-    (small, before), (large, after) = sizes
-    flat, peak_mb = after / before, max(run.rss_mb for run in bench.runs)
-    each = f"{after:,.0f} and {before:,.0f} events/s, over {_FLAT_ROUNDS * bench.events:,} each"
-    return [
-        Figure("repeats only", ">= 40,000", repeats, "events/s", repeats >= 40_000, "what was written before growth"),
-        Figure(f"up to {large:,} rows beside {small:,}", ">= 0.8", flat, "x", flat >= 0.8, each),
-        Figure("resident memory", "<= 200", peak_mb, "MB", peak_mb <= 200, "peak of all runs"),
-    ]
-
-
-def _freshness(name: str, seen: Sequence[float], where: str) -> Figure:
-    p50_ms, p99_ms = (sorted(seen)[int(len(seen) * share)] * 1_000 for share in (0.5, 0.99))
-    conditions = f"{len(seen):,} results, 200 a second, {where}; p50 {p50_ms:.0f} ms"
-    return Figure(name, "<= 500", p99_ms, "ms", p99_ms <= 500, conditions)
 
 
 def _plain(row: Row) -> Row:
