@@ -99,6 +99,10 @@ async def test_a_row_says_what_the_event_says(settings: Settings) -> None:
         "called_at": datetime(2026, 11, 24, 3, tzinfo=UTC),
         "duration_s": 12.5,
         "person": hmac.new(b"secret", MOBILE.encode(), hashlib.sha256).hexdigest(),
+        "payment_from": None,
+        "payment_to": None,
+        "payment_from_local": None,
+        "payment_to_local": None,
     }
     assert found["8"]["person"] is found["8"]["conclusion_group"] is None
     assert (found["9"]["conclusion_group"], found["10"]["conclusion_group"]) == ("voicemail", "other")
