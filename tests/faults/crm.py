@@ -1,4 +1,4 @@
-"""Crm consumers as processes that are killed and frozen by the hundred, and a sandbox CRM that is killed too."""
+"""Crm consumers, results in disorder, a sandbox CRM that is killed too, and what came out in the end."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import itertools
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,121 +22,22 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from ops.standalone.kafka import LocalKafka
-from schemas import topics
 from schemas.event import DialResult
 from schemas.mapping import mapped, newest_key
 from tests.crm import TOKEN, Crm, event
 from tests.integration.delivery import Kafka
 from tests.services import free_port
 
-ROOT = Path(__file__).parents[2]
-LIMIT_S = 60.0
-
-# A consumer takes seconds to start; one that is forked from a process that has read all its code, milliseconds.
-# The locks of a frozen process last `CRM_HOLD_S` + `CRM_CALL_TIMEOUT_S` + this grace, here half a second.
-NURSERY = """
-import os, signal, sys
-from consumers import __main__ as consumers
-from consumers.sink import Batching
-from consumers.sinks import crm
-from consumers.sinks.crm import ledger
-from schemas import topics
-
-topics.DIAL_RESULTS = sys.argv[1]
-ledger._GRACE_S = 0.5
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    path, size = line.split()
-    pid = os.fork()
-    if pid == 0:
-        crm.BATCHING = Batching(max_events=int(size), max_bytes=8_000_000, linger_s=0.02)
-        log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os._exit(consumers.main(["crm"]))
-    print(pid, flush=True)
-"""
-
-
-class QuickKafka(LocalKafka):
-    """Takes a silent consumer for dead after 2 s instead of 6."""
-
-    def _settings(self) -> str:
-        return super()._settings() + "group.min.session.timeout.ms=1000\n"
-
-
-@dataclass
-class Member:
-    """One consumer process."""
-
-    pid: int
-    log: Path
-
-    def send(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-    @property
-    def alive(self) -> bool:
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-
-    async def assigned(self) -> None:
-        """Wait until it has partitions."""
-        await until(lambda: b"partitions_assigned" in self.log.read_bytes() if self.log.exists() else False)
-
-    async def ended(self) -> None:
-        await until(lambda: not self.alive)
-
-
-class Nursery:
-    """Starts consumers."""
-
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        assert process.stdin
-        assert process.stdout
-        self._ask, self._answer = process.stdin, process.stdout
-        self._folder = folder
-        self.members: list[Member] = []
-
-    async def start(self, batch_events: int = 40) -> Member:
-        log = self._folder / f"consumer-{len(self.members)}.log"
-        self._ask.write(f"{log} {batch_events}\n".encode())
-        self._ask.flush()
-        member = Member(int(await asyncio.to_thread(self._answer.readline)), log)
-        self.members.append(member)
-        return member
-
-    def logged(self) -> str:
-        return "".join(member.log.read_text() for member in self.members if member.log.exists())
+from . import members
+from .members import LIMIT_S, ROOT, Nursery
 
 
 @contextmanager
-def nursery(folder: Path, kafka: str, **environment: str) -> Iterator[Nursery]:
-    settings = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka,
-        "CONSUMER_ADMIN_PORT": "0",
-        "CONSUMER_SESSION_TIMEOUT_S": "2",
-        "CRM_TOKEN": TOKEN,
-        "CRM_LIMIT_CALLS": "100000",
-        "CRM_PAUSE_S": "1",
-    }
-    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | settings | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    found = Nursery(process, folder)
-    try:
+def nursery(folder: Path, kafka: Kafka, **environment: str) -> Iterator[Nursery]:
+    """Give what starts crm consumers; a frozen one's locks last `CRM_HOLD_S` + `CRM_CALL_TIMEOUT_S` + half a second."""
+    settings = {"CRM_TOKEN": TOKEN, "CRM_LIMIT_CALLS": "100000", "CRM_PAUSE_S": "1"} | environment
+    with members.nursery(folder, kafka, "crm", linger_s=0.02, first="sink.ledger._GRACE_S = 0.5", **settings) as found:
         yield found
-    finally:
-        for member in found.members:
-            if member.alive:
-                member.send(signal.SIGKILL)
-        process.kill()
-        process.communicate()
 
 
 @dataclass
@@ -237,13 +137,6 @@ class Outcome:
         )
 
 
-async def until(condition: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        await asyncio.sleep(0.01)
-
-
 async def until_pending(dsn: str, event_ids: Sequence[str]) -> None:
     """Wait until a call with one of these is begun."""
     connection = await asyncpg.connect(dsn)
@@ -254,11 +147,3 @@ async def until_pending(dsn: str, event_ids: Sequence[str]) -> None:
                 await asyncio.sleep(0.01)
     finally:
         await connection.close()
-
-
-async def until_done(kafka: Kafka) -> None:
-    """Wait until the group has committed everything that stands in the topic."""
-    ends = await kafka.ends()
-    async with asyncio.timeout(2 * LIMIT_S):
-        while not ends.items() <= (await kafka.committed("crm")).items():
-            await asyncio.sleep(0.1)

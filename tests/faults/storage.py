@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,62 +14,22 @@ from pathlib import Path
 import asyncpg
 
 from ops.standalone.postgres import LocalPostgres
-from schemas import topics
 from schemas.event import DialResult
 from tests.integration.delivery import Kafka
 from tests.services import START_S, free_port
 
-from .crm import LIMIT_S, ROOT, Nursery
-
-# As in crm.py: a consumer that is forked from a process that has read all its code starts in milliseconds.
-NURSERY = """
-import os, signal, sys
-from consumers import __main__ as consumers
-from consumers import broker
-from consumers.sink import Batching
-from consumers.sinks import storage
-from schemas import topics
-
-topics.DIAL_RESULTS = sys.argv[1]
-broker.MAX_POLL_S = float(sys.argv[2])
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    path, size = line.split()
-    pid = os.fork()
-    if pid == 0:
-        storage.BATCHING = Batching(max_events=int(size), max_bytes=8_000_000)
-        log = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os._exit(consumers.main(["storage"]))
-    print(pid, flush=True)
-"""
+from . import members
+from .members import Nursery
 
 
 @contextmanager
 def nursery(
     folder: Path, kafka: Kafka, dsn: str, *, max_poll_s: float = 300, write_timeout_s: float = 30
 ) -> Iterator[Nursery]:
-    settings = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "CONSUMER_ADMIN_PORT": "0",
-        "CONSUMER_SESSION_TIMEOUT_S": "2",
-        "STORAGE_DSN": dsn,
-        "STORAGE_WRITE_TIMEOUT_S": str(write_timeout_s),
-    }
-    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS, str(max_poll_s)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    found = Nursery(process, folder)
-    try:
+    first = f"consumers.broker.MAX_POLL_S = {max_poll_s}"
+    settings = {"STORAGE_DSN": dsn, "STORAGE_WRITE_TIMEOUT_S": str(write_timeout_s)}
+    with members.nursery(folder, kafka, "storage", first=first, **settings) as found:
         yield found
-    finally:
-        for member in found.members:
-            if member.alive:
-                member.send(signal.SIGKILL)
-        process.kill()
-        process.communicate()
 
 
 @dataclass
@@ -96,14 +54,6 @@ async def ids(dsn: str) -> list[str]:
         return [str(row["event_id"]) for row in await connection.fetch("SELECT event_id FROM dial_result")]
     finally:
         await connection.close()
-
-
-async def until_done(kafka: Kafka) -> None:
-    """Wait until the group has committed everything that stands in the topic."""
-    ends = await kafka.ends()
-    async with asyncio.timeout(2 * LIMIT_S):
-        while not ends.items() <= (await kafka.committed("storage")).items():
-            await asyncio.sleep(0.1)
 
 
 class Server:

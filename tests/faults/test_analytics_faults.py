@@ -10,98 +10,33 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from consumers.sinks.analytics import Settings, event_ids
-from ops.standalone import jars
 from schemas import topics
 from schemas.blu import BluRecord
 from schemas.event import DialResult, dial_result
-from tests.integration.delivery import Kafka, own_topics
-from tests.services import Broker, free_port
+from tests.integration.delivery import Kafka
 
-from .crm import ROOT, Member, Nursery, QuickKafka
+from . import members
+from .members import Member, Nursery, report, until_done
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 KILLS = int(os.environ.get("FAULTS_ANALYTICS_KILLS", "100"))
 ZOMBIES = int(os.environ.get("FAULTS_ANALYTICS_ZOMBIES", "15"))
-SESSION_S = 2.0
-
-# A consumer takes seconds to start; one that is forked from a process that has read all its code, milliseconds.
-NURSERY = """
-import os, signal, sys
-from consumers import __main__ as consumers
-from consumers.sink import Batching
-from consumers.sinks import analytics
-from schemas import topics
-
-topics.DIAL_RESULTS = sys.argv[1]
-analytics.BATCHING = Batching(max_events=int(sys.argv[2]), linger_s=0.02)
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        log = os.open(line.strip(), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os._exit(consumers.main(["analytics"]))
-    print(pid, flush=True)
-"""
-
-
-def report(text: str) -> None:
-    print(f"\n{text}", flush=True)  # the counts are the result
 
 
 @contextmanager
-def nursery(folder: Path, kafka: Kafka, lake: Settings, max_events: int) -> Iterator[Nursery]:
-    settings = {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "CONSUMER_ADMIN_PORT": "0",
-        "CONSUMER_SESSION_TIMEOUT_S": str(SESSION_S),
-        "ANALYTICS_URI": lake.uri,
-        "ANALYTICS_PSEUDONYM_KEY": "made up",
-        "ANALYTICS_COMPACT_EVERY": "4",
-    }
-    command = [sys.executable, "-c", NURSERY, topics.DIAL_RESULTS, str(max_events)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    found = Nursery(process, folder)
-    try:
-        yield found
-    finally:
-        for member in found.members:
-            if member.alive:
-                member.send(signal.SIGKILL)
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture(scope="module")
-def quick_broker() -> Iterator[Broker]:
-    with tempfile.TemporaryDirectory(prefix="dial-results-test-", ignore_cleanup_errors=True) as folder:
-        broker = Broker(Path(folder))
-        broker._kafka = QuickKafka(Path(folder), free_port(), free_port(), jars.classpath())
-        try:
-            broker.start()
-            yield broker
-        finally:
-            broker.kill()
-
-
-@pytest.fixture
-async def kafka(quick_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kafka]:
-    async with own_topics(quick_broker.bootstrap_servers, monkeypatch, "analytics") as found:
+def nursery(folder: Path, kafka: Kafka, lake: Settings) -> Iterator[Nursery]:
+    settings = {"URI": lake.uri, "PSEUDONYM_KEY": "made up", "COMPACT_EVERY": "4"}
+    named = {f"ANALYTICS_{name}": value for name, value in settings.items()}
+    with members.nursery(folder, kafka, "analytics", linger_s=0.02, **named) as found:
         yield found
 
 
@@ -118,10 +53,8 @@ def results(first: int, count: int) -> list[DialResult]:
 
 async def settled(kafka: Kafka) -> None:
     """Wait until the group has committed everything that stands in both topics."""
-    ends = await kafka.ends() | await kafka.ends(topics.replay("analytics"))
-    async with asyncio.timeout(300):
-        while not ends.items() <= (await kafka.committed("analytics")).items():
-            await asyncio.sleep(0.1)
+    for topic in (topics.DIAL_RESULTS, topics.replay("analytics")):
+        await until_done(kafka, "analytics", topic)
 
 
 async def counted(lake: Settings, events: list[DialResult]) -> tuple[int, int]:
@@ -140,9 +73,9 @@ async def killed(member: Member, after_s: float) -> None:
 async def test_kill_9_at_random_points_doubles_and_loses_no_row(kafka: Kafka, lake: Settings, tmp_path: Path) -> None:
     events: list[DialResult] = []
     chance, again, replays = random.Random(4), 0, 0
-    with nursery(tmp_path, kafka, lake, 200) as consumers:
+    with nursery(tmp_path, kafka, lake) as consumers:
         for kill in range(KILLS):
-            member = await consumers.start()
+            member = await consumers.start(200)
             fresh = results(len(events), 600)
             events += fresh
             await kafka.publish(fresh)
@@ -154,7 +87,7 @@ async def test_kill_9_at_random_points_doubles_and_loses_no_row(kafka: Kafka, la
                 await kafka.publish(some, topics.replay("analytics"), replay_id="r-1")
                 replays += len(some)
             await killed(member, chance.uniform(0.0, 0.5))
-        await consumers.start()
+        await consumers.start(200)
         await settled(kafka)
         tidied = consumers.logged().count("table_not_tidied")
     extra, missing = await counted(lake, events)
@@ -168,9 +101,9 @@ async def test_kill_9_at_random_points_doubles_and_loses_no_row(kafka: Kafka, la
 async def test_a_zombie_adds_no_row_when_it_wakes(kafka: Kafka, lake: Settings, tmp_path: Path) -> None:
     events: list[DialResult] = []
     chance, in_the_middle = random.Random(5), 0
-    with nursery(tmp_path, kafka, lake, 500) as consumers:
+    with nursery(tmp_path, kafka, lake) as consumers:
         for _ in range(ZOMBIES):
-            frozen = await consumers.start()
+            frozen = await consumers.start(500)
             await frozen.assigned()
             fresh = results(len(events), 3_000)
             events += fresh
@@ -179,7 +112,7 @@ async def test_a_zombie_adds_no_row_when_it_wakes(kafka: Kafka, lake: Settings, 
             frozen.send(signal.SIGSTOP)
             before = len(set(await event_ids(lake)))
             in_the_middle += before < len(events)
-            other = await consumers.start()
+            other = await consumers.start(500)
             await other.assigned()  # the session of the frozen one has ended
             await settled(kafka)
             frozen.send(signal.SIGCONT)

@@ -11,66 +11,23 @@ import asyncio
 import os
 import random
 import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consumers.sinks.storage.migrate import migrate
-from ops.standalone import jars
 from schemas import topics, wire
 from tests.crm import Crm, called, sandbox
-from tests.integration.delivery import Kafka, own_topics
-from tests.services import Broker, Database, free_port
+from tests.integration.delivery import Kafka
 
-from .crm import (
-    Outcome,
-    QuickKafka,
-    SandboxProcess,
-    nursery,
-    recent_ms,
-    shuffled_results,
-    until,
-    until_done,
-    until_pending,
-)
+from .crm import Outcome, SandboxProcess, nursery, recent_ms, shuffled_results, until_pending
+from .members import report, until, until_done
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 KILLS = int(os.environ.get("FAULTS_CRM_KILLS", "100"))
 ZOMBIES = int(os.environ.get("FAULTS_CRM_ZOMBIES", "20"))
-
-
-def report(text: str) -> None:
-    print(f"\n{text}", flush=True)  # the counts are the result
-
-
-@pytest.fixture(scope="module")
-def quick_broker() -> Iterator[Broker]:
-    with tempfile.TemporaryDirectory(prefix="dial-results-test-", ignore_cleanup_errors=True) as folder:
-        broker = Broker(Path(folder))
-        broker._kafka = QuickKafka(Path(folder), free_port(), free_port(), jars.classpath())
-        try:
-            broker.start()
-            yield broker
-        finally:
-            broker.kill()
-
-
-@pytest.fixture
-async def kafka(quick_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kafka]:
-    async with own_topics(quick_broker.bootstrap_servers, monkeypatch, "crm") as found:
-        yield found
-
-
-@pytest.fixture
-async def dsn(postgres: Database) -> str:
-    found = await asyncio.to_thread(postgres.fresh_database)
-    await migrate(found)
-    return found
 
 
 async def test_kill_9_at_random_points_has_no_double_effect_and_loses_nothing(
@@ -80,7 +37,7 @@ async def test_kill_9_at_random_points_has_no_double_effect_and_loses_nothing(
     size = len(events) // KILLS
     async with sandbox(tmp_path / "state", limit=1_000_000) as crm:
         await crm.faults({"calls": None, "delay_s": 0.03, "reply_delay_s": 0.08})
-        with nursery(tmp_path, kafka.bootstrap_servers, CRM_URL=crm.url, CRM_LEDGER_DSN=dsn) as consumers:
+        with nursery(tmp_path, kafka, CRM_URL=crm.url, CRM_LEDGER_DSN=dsn) as consumers:
             member = await consumers.start()
             for kill in range(KILLS):
                 await kafka.publish(events[kill * size : (kill + 1) * size])
@@ -91,7 +48,7 @@ async def test_kill_9_at_random_points_has_no_double_effect_and_loses_nothing(
                 member = await consumers.start(chance.randrange(10, 60))
             await crm.good_days()
             await kafka.publish(events[KILLS * size :])
-            await until_done(kafka)
+            await until_done(kafka, "crm")
         outcome = await Outcome.of(crm, dsn, events)
         report(f"{KILLS} x kill -9 of the crm consumer: {len(events)} results, {outcome}")
     assert (outcome.missing, outcome.double, outcome.wrong) == (0, 0, 0)
@@ -102,7 +59,7 @@ async def test_frozen_processes_leave_no_wrong_final_state(kafka: Kafka, dsn: st
     chance, events, stale = random.Random(3), [], 0
     quick = {"CRM_HOLD_S": "1", "CRM_CALL_TIMEOUT_S": "3", "CRM_LOCK_TIMEOUT_S": "1"}
     async with sandbox(tmp_path / "state", limit=1_000_000) as crm:
-        with nursery(tmp_path, kafka.bootstrap_servers, CRM_URL=crm.url, CRM_LEDGER_DSN=dsn, **quick) as consumers:
+        with nursery(tmp_path, kafka, CRM_URL=crm.url, CRM_LEDGER_DSN=dsn, **quick) as consumers:
             for zombie in range(ZOMBIES):
                 contacts = [f"{zombie}-{number}" for number in range(20)]
                 older, newer = ([called(one, minute, received_ms=recent_ms()) for one in contacts] for minute in (1, 2))
@@ -122,7 +79,7 @@ async def test_frozen_processes_leave_no_wrong_final_state(kafka: Kafka, dsn: st
                 frozen_at = time.monotonic()
                 other = await consumers.start()
                 await kafka.publish(newer)
-                await until_done(kafka)
+                await until_done(kafka, "crm")
                 if on_its_way:
                     await landed(crm, began_at, frozen_at)
                 frozen.send(signal.SIGCONT)
@@ -182,7 +139,7 @@ async def test_bad_days_have_no_double_effect_and_dead_letter_exactly_the_reject
             await client.faults(
                 *[refusing | day for one in bad_days for day in (*good, one)], {"calls": None} | refusing
             )
-            with nursery(tmp_path, kafka.bootstrap_servers, CRM_BREAKER_S="1", **settings) as consumers:
+            with nursery(tmp_path, kafka, CRM_BREAKER_S="1", **settings) as consumers:
                 await consumers.start(batch_events=250)
                 await kafka.publish(events[:1_400])
                 async with asyncio.timeout(120):
@@ -193,7 +150,7 @@ async def test_bad_days_have_no_double_effect_and_dead_letter_exactly_the_reject
                 await kafka.publish(events[1_400:])
                 await until(lambda: "crm_breaker_open" in consumers.logged())
                 await crm.start({"calls": None} | refusing)
-                await until_done(kafka)
+                await until_done(kafka, "crm")
                 logged = consumers.logged()
             dead = await kafka.read(topics.dead_letter("crm"), len(bad))
             dead_letters = sum((await kafka.ends(topics.dead_letter("crm"))).values())

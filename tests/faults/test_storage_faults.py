@@ -11,20 +11,16 @@ import asyncio
 import os
 import random
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from consumers.sinks.storage.migrate import migrate
-from ops.standalone import jars
 from schemas.event import DialResult
-from tests.integration.delivery import Kafka, event, own_topics
-from tests.services import Broker, Database, free_port
+from tests.integration.delivery import Kafka, event
 
-from .crm import Member, QuickKafka, until
-from .storage import Cutter, Outcome, Server, nursery, until_done
+from .members import Member, report, until, until_done
+from .storage import Cutter, Outcome, Server, nursery
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
@@ -33,35 +29,6 @@ ZOMBIES = int(os.environ.get("FAULTS_STORAGE_ZOMBIES", "20"))
 CUTS = int(os.environ.get("FAULTS_STORAGE_CUTS", "40"))
 DOWN_S = float(os.environ.get("FAULTS_STORAGE_DOWN_S", "20"))
 """Longer than `max_poll_interval_ms`, which is 5 s in that test."""
-
-
-def report(text: str) -> None:
-    print(f"\n{text}", flush=True)  # the counts are the result
-
-
-@pytest.fixture(scope="module")
-def quick_broker() -> Iterator[Broker]:
-    with tempfile.TemporaryDirectory(prefix="dial-results-test-", ignore_cleanup_errors=True) as folder:
-        broker = Broker(Path(folder))
-        broker._kafka = QuickKafka(Path(folder), free_port(), free_port(), jars.classpath())
-        try:
-            broker.start()
-            yield broker
-        finally:
-            broker.kill()
-
-
-@pytest.fixture
-async def kafka(quick_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kafka]:
-    async with own_topics(quick_broker.bootstrap_servers, monkeypatch, "storage") as found:
-        yield found
-
-
-@pytest.fixture
-async def dsn(postgres: Database) -> str:
-    found = await asyncio.to_thread(postgres.fresh_database)
-    await migrate(found)
-    return found
 
 
 def results(first: int, count: int, chance: random.Random) -> list[DialResult]:
@@ -84,7 +51,7 @@ async def test_kill_9_at_random_points_leaves_each_result_once(kafka: Kafka, dsn
             member.send(signal.SIGKILL)
             await member.ended()
             member = await consumers.start(200)
-        await until_done(kafka)
+        await until_done(kafka, "storage")
     outcome = await Outcome.of(dsn, events)
     report(f"{KILLS} x kill -9 of the storage consumer: {len(events)} records, {outcome}")
     assert (outcome.extra, outcome.missing) == (0, 0)
@@ -104,7 +71,7 @@ async def test_frozen_processes_leave_no_second_row_and_hold_nobody_up(kafka: Ka
             frozen.send(signal.SIGSTOP)
             await publishing
             other = await consumers.start(5_000)
-            await until_done(kafka)
+            await until_done(kafka, "storage")
             frozen.send(signal.SIGCONT)
             await asyncio.sleep(0.5)  # it goes on with what it was about to do
             for member in (frozen, other):
@@ -129,7 +96,7 @@ async def test_a_connection_that_is_cut_at_commit_has_one_effect(kafka: Kafka, d
                 events += some
                 await kafka.publish(some)
                 await until(lambda: not cutter.planned)
-                await until_done(kafka)
+                await until_done(kafka, "storage")
             away = consumers.logged().count("sink_unavailable")
     outcome = await Outcome.of(dsn, events)
     report(f"{CUTS} cuts at COMMIT ({dict(cutter.cuts)}), {away} x unavailable: {len(events)} records, {outcome}")
@@ -150,7 +117,7 @@ async def test_a_database_that_is_stopped_for_long_costs_no_rebalance(kafka: Kaf
             member = await consumers.start(200)
             events = results(0, 1_000, chance)
             await kafka.publish(events)
-            await until_done(kafka)
+            await until_done(kafka, "storage")
             before = rebalances(member)
             server.stop()
             began = asyncio.get_running_loop().time()
@@ -162,7 +129,7 @@ async def test_a_database_that_is_stopped_for_long_costs_no_rebalance(kafka: Kaf
             assert member.alive
             await server.start()
             again = asyncio.get_running_loop().time()
-            await until_done(kafka)
+            await until_done(kafka, "storage")
             caught_up_s = asyncio.get_running_loop().time() - again
             after = rebalances(member)
         outcome = await Outcome.of(server.dsn, events)
