@@ -271,6 +271,7 @@ async def test_hostile_values_are_kept_or_rejected_and_break_nothing(subject: Su
     hostile += [event(1000 + number, value) for number, value in enumerate(["'", '"', "\\", "💥", "é" * 256, "0", " "])]
     long = "x" * 1_000_000
     hostile += [event(2001, extVars={"note": long}), event(2002, note=long)]
+    hostile += [event(2003, name=long), event(2004, name=long)]  # a CRM is sent names: a call of over 1 MB
     async with subject.open() as sink:
         batch = subject.log.append(*hostile)
         reasons = await settle(sink, batch)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
@@ -92,10 +93,11 @@ class Line:
         return answer
 
     async def _exchange(self, request: Request) -> Answer | Retry:
+        # As a stream: of bytes over 1 MB aiohttp warns that writing them in one piece holds up the event loop.
         method, path, headers, body = request
         try:
             async with self._session.request(
-                method, self._url + path, data=body, headers=headers, allow_redirects=False
+                method, self._url + path, data=BytesIO(body), headers=headers, allow_redirects=False
             ) as response:
                 return Answer(response.status, response.headers, await response.read())
         except TimeoutError:
