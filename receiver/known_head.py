@@ -74,5 +74,7 @@ class KnownHead:
         end = data.find(b"\r", self._before_bytes)
         if not data.startswith(self._behind, end):  # nor does it if there is none: `_behind` is longer than one byte
             return None
-        body = data[end + len(self._behind) :]
-        return body if data[self._before_bytes : end] == b"%d" % len(body) else None
+        body_at = end + len(self._behind)
+        if data[self._before_bytes : end] != b"%d" % (len(data) - body_at):
+            return None
+        return data[body_at:]
