@@ -128,14 +128,13 @@ async def _done(opened: Desk, chosen: Chosen, ask: Ask) -> dict[str, int]:
 
 
 def _print(said: dict[str, Any]) -> None:
-    click.echo(f"{said['waiting']:,} wait, {said['settled']:,} are redriven or purged already", err=True)
+    click.echo(f"{said['waiting']:,} wait, {said['settled']:,} are redriven or purged already")
     for group in said["reasons"]:
         versions = ", ".join(group["versions"])
         click.echo(
-            f"  {group['records']:>8,}  {group['reason']}  {group['contacts']:,} contacts, by version {versions}",
-            err=True,
+            f"  {group['records']:>8,}  {group['reason']}  {group['contacts']:,} contacts, by version {versions}"
         )
 
 
 def _last(said: dict[str, Any]) -> str:
-    return next((f"{said[name]:,} {name}" for name in ("redriven", "purged") if name in said), "Nothing was changed.")
+    return next((f"{said[name]:,} {name}" for name in ("redriven", "purged") if name in said), "nothing was changed")

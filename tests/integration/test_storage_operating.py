@@ -71,6 +71,13 @@ def server(postgres: Database) -> Server:
     return Server(dsn)
 
 
+def test_what_was_changed_is_said_in_json(server: Server) -> None:
+    assert json.loads(server.command("migrate", "--json").stdout) == {"dry_run": False, "changed": False, "sql": ""}
+    dry = json.loads(server.command("roles", "--dry-run", "--json").stdout)
+    done = json.loads(server.command("roles", "--json").stdout)
+    assert (dry["dry_run"], done["dry_run"], dry["sql"] == done["sql"]) == (True, False, True)
+
+
 def refused(server: Server, sql: str, dsn: str) -> bool:
     try:
         server.query(sql, dsn=dsn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -70,6 +71,8 @@ def test_the_command_end_to_end(broker: Any) -> None:
     again = command(*here)
     assert again.exit_code == 0
     assert again.output == "topics: all there, all as they should be\n"
+    said = {"dry_run": False, "created": [], "differences": []}
+    assert json.loads(command(*here, "--json").output) == said
     three = command("--bootstrap-servers", broker.bootstrap_servers)
     assert three.exit_code == 1
     assert "dial-results: replicas is 1, should be 3" in three.output

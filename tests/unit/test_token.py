@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -168,3 +169,12 @@ def test_what_is_not_there_is_said_so(commented: Path) -> None:
     assert (result.exit_code, "no merchant nobody" in result.output) == (1, True)
     result = run("new", "acme", "--file", f"{commented}", "--timezone", "Mars/Olympus")
     assert (result.exit_code, "no time zone" in result.output) == (2, True)
+
+
+def test_every_command_says_it_in_json_too(tmp_path: Path) -> None:
+    file = ("--file", f"{tmp_path / 'merchants.toml'}", "--json")
+    made = json.loads(run("new", "acme", *file).stdout)
+    assert made["path"] == f"/callbacks/{made['token']}"
+    assert [one["id"] for one in json.loads(run("list", "acme", *file).stdout)] == [made["id"]]
+    assert json.loads(run("retire", "acme", made["id"], "--yes", *file).stdout)["retired"] is True
+    assert json.loads(run("list", "acme", *file).stdout) == []
