@@ -35,6 +35,11 @@ class Buffer:
         """How many more records may be fetched; 0: none."""
         return 0 if self._full.is_set() else self._batching.max_events - len(self._held)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._held
+
     def add(self, received: Sequence[Received]) -> None:
         """Take records, in order; while shut they are dropped."""
         if not self._open or not received:

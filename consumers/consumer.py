@@ -26,6 +26,7 @@ from consumers.buffer import Buffer
 from consumers.dead_letter import DeadLetters
 from consumers.erasing import Eraser
 from consumers.errors import KafkaRefuses
+from consumers.expired import Expired
 from consumers.fetching import Fetcher
 from consumers.progress import Progress
 from consumers.rejects import RejectRun
@@ -142,7 +143,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's b
             writer = Writer(parts, settling, self._settings.reject_hold_s)
             eraser = Eraser(parts, settling, self._destination.receipts)
             watchdog = Watchdog(self._settings.watchdog_s)
-            watch = Watch(consumer, self._progress, self._fetcher, self.status, self._metrics, watchdog)
+            watch = Watch(parts, self._fetcher, watchdog)
             consumer.subscribe([topics.DIAL_RESULTS, topics.replay(self._destination.name)], listener=self)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -159,6 +160,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's b
             dead_letters=dead_letters,
             tenure=self._tenure,
             progress=self._progress,
+            expired=Expired(consumer, self._progress, self.status, self._metrics),
             suppression=suppression,
             rejects=self._rejects,
             status=self.status,

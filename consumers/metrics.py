@@ -26,6 +26,7 @@ class Metrics:
         self.replay_lag = self._gauge(names.REPLAY_LAG, "Records behind the ends of the replay partitions")
         self.sink_available = self._gauge(names.SINK_AVAILABLE, "0 while the consumer waits for its sink")
         self.suppressed = self._counter(names.SUPPRESSED, "Events of erased contacts, left out").labels(consumer)
+        self.expired = self._counter(names.EXPIRED, "Records that expired before they were done").labels(consumer)
         self.left_to_live = self._counter(names.LEFT_TO_LIVE, "Replayed, left to their live record").labels(consumer)
         self.erasures_owed = self._gauge(names.ERASURES_OWED, "Erasures without a receipt of this process")
         self.last_commit = self._gauge(names.LAST_COMMIT, "When offsets were last committed")

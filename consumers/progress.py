@@ -42,6 +42,10 @@ class Progress:
         """Return up to where a partition is done or held back as a reject; None: not known yet."""
         return self._done.get(place, self.committed.get(place))
 
+    def pass_over(self, place: TopicPartition, offset: int) -> None:
+        """Take everything below for done: Kafka no longer has it."""
+        self._done[place] = offset
+
     async def learn(self, consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> None:
         """Ask Kafka, once an assignment, where each of these assigned partitions stands.
 

@@ -19,6 +19,8 @@ class Status:
     replay_lag: int | None = None
     waiting: int | None = None
     """Records of both kinds that are neither done nor held back as rejects; None: not known."""
+    expired: int = 0
+    """Records that Kafka's retention deleted before they were done: lost for this sink."""
     steps: int = 0
     """Grows with everything that moves."""
 
@@ -28,5 +30,6 @@ class Status:
             "not-joined": not self.joined,
             "sink-unavailable": not self.sink_available,
             "stopping": self.stopping,
+            "records-expired": self.expired > 0,
         }
         return [reason for reason, holds in reasons.items() if holds]

@@ -79,6 +79,11 @@ class Tenure:
                 await self.pause(backoff.wait_s(failures))
         return None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody works on a batch."""
+        return self._idle.is_set()
+
     def check(self, number: int) -> None:
         """Raise Interrupted if that tenure is over."""
         if number != self.number:

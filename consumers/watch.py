@@ -16,12 +16,11 @@ from schemas import topics
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka import TopicPartition
 
     from consumers.fetching import Fetcher
-    from consumers.metrics import Metrics
-    from consumers.progress import Progress
     from consumers.status import Status
+    from consumers.writer import Parts
 
 log = structlog.get_logger()
 
@@ -42,21 +41,15 @@ class _Lag(NamedTuple):
 class Watch:
     """Looks once a second."""
 
-    def __init__(  # one argument a thing that is looked at
-        self,
-        consumer: AIOKafkaConsumer,
-        progress: Progress,
-        fetcher: Fetcher,
-        status: Status,
-        metrics: Metrics,
-        watchdog: Watchdog,
-    ) -> None:
-        self._consumer = consumer
-        self._progress = progress
+    def __init__(self, parts: Parts, fetcher: Fetcher, watchdog: Watchdog) -> None:
+        self._parts = parts
+        self._consumer = parts.consumer
+        self._progress = parts.progress
+        self._status = parts.status
+        self._metrics = parts.metrics
         self._fetcher = fetcher
-        self._status = status
-        self._metrics = metrics
         self._watchdog = watchdog
+        self._steps = -1
 
     async def run(self) -> None:
         """Look until cancelled.
@@ -87,10 +80,17 @@ class Watch:
             committed = self._progress.committed
             await self._progress.learn(self._consumer, places)
             ends = await self._consumer.end_offsets(places) if places else {}
+            if self._stands_still():
+                await self._parts.expired.standing_still(ends)
         behind = {place: max(0, end - committed.get(place, end)) for place, end in ends.items()}
         live = sum(lag for place, lag in behind.items() if place.topic == topics.DIAL_RESULTS)
         waiting = sum(max(0, end - (self._progress.settled(place) or 0)) for place, end in ends.items())
         return _Lag(live, sum(behind.values()) - live, waiting)
+
+    def _stands_still(self) -> bool:
+        """Tell whether nothing moved since the last look, and nothing that was fetched is left to do."""
+        steps, self._steps = self._steps, self._status.steps
+        return steps == self._steps and self._parts.buffer.is_empty and self._parts.tenure.is_idle
 
 
 class Watchdog:

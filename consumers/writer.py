@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from consumers.buffer import Buffer
     from consumers.dead_letter import DeadLetters
+    from consumers.expired import Expired
     from consumers.metrics import Metrics
     from consumers.progress import Progress
     from consumers.received import Received
@@ -49,6 +50,7 @@ class Parts:
     dead_letters: DeadLetters
     tenure: Tenure
     progress: Progress
+    expired: Expired
     suppression: Suppression
     rejects: RejectRun
     status: Status
@@ -120,6 +122,7 @@ class Writer:
     async def _deliver(self, sink: Sink, batch: Sequence[Received]) -> list[Outcome]:
         parts, tenure = self._parts, self._parts.tenure.number
         await self._insist("erased_contacts_unknown", lambda: parts.suppression.be_sure(tenure))
+        await self._insist("offsets_unknown", lambda: parts.expired.before(batch))
         outcomes = await self._settling.settle(sink, batch)
         async with self._commits:  # of the batch before: it is committed whatever becomes of this one
             parts.tenure.check(tenure)

@@ -64,6 +64,7 @@ SINK_AVAILABLE = "dial_results_consumer_sink_available"  # 0 while it waits for 
 WRITE_SECONDS = "dial_results_consumer_write_seconds"  # histogram: one call of the sink
 LAST_COMMIT = "dial_results_consumer_last_commit_timestamp_seconds"
 SUPPRESSED = "dial_results_consumer_events_suppressed"  # left out, since their contact was erased
+EXPIRED = "dial_results_consumer_records_expired"  # by retention, before they were done: lost for this sink
 LEFT_TO_LIVE = "dial_results_consumer_replays_left_to_live"  # passed over: their live record was still to come
 ERASURES_OWED = "dial_results_consumer_erasures_owed"  # heard of, and not yet done with a receipt by this process
 

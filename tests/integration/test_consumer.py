@@ -103,6 +103,53 @@ async def test_a_replay_is_left_to_its_live_record_only_where_that_is_sure_to_co
     assert b'dial_results_consumer_replays_left_to_live_total{consumer="memory"} 2.0' in one.metrics.text()
 
 
+async def test_what_expires_before_it_is_done_is_counted_and_an_alarm(
+    kafka: Kafka, memory: Memory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await kafka.publish_events_in_one_partition(4)
+    async with running(kafka, memory):
+        await until_committed(kafka)
+    await kafka.publish_events_in_one_partition(16, first=4)  # offsets 4 to 19: nobody is there
+    await kafka.delete_records(0, before=15)
+    async with running(kafka, memory) as one:
+        await until_committed(kafka)
+        assert one.status.expired == 11
+        assert one.status.reasons_not_ready() == ["records-expired"]
+        assert number(one, "dial_results_consumer_records_expired") == 11
+    assert len(memory.effects) == 4 + 5
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "records_expired" in line]
+    assert all(said in line for said in ("partition=0", "from_offset=4", "to_offset=15", "records=11"))
+
+
+async def test_what_was_fetched_before_it_expired_is_not_lost(kafka: Kafka, memory: Memory) -> None:
+    memory.gate.clear()
+    await kafka.publish_events_in_one_partition(3)
+    async with running(kafka, memory, max_events=5) as one:
+        await asyncio.wait_for(memory.waiting.wait(), 30)
+        await kafka.publish_events_in_one_partition(10, first=3)
+        await until(lambda: one.consumer._buffer.room == 0, watched=one)
+        await kafka.delete_records(0, before=6)
+        memory.gate.set()
+        await until_committed(kafka)
+        assert (len(memory.effects), one.status.expired) == (13, 0)
+
+
+async def test_a_partition_that_expired_to_its_end_is_an_alarm_too_and_no_standstill(
+    kafka: Kafka, memory: Memory
+) -> None:
+    await kafka.publish_events_in_one_partition(4)
+    async with running(kafka, memory):
+        await until_committed(kafka)
+    await kafka.publish_events_in_one_partition(6, first=4)
+    await kafka.delete_records(0, before=10)
+    async with running(kafka, memory) as one:
+        await until(lambda: one.status.expired == 6, watched=one)
+        await until(lambda: one.status.waiting == 0, watched=one)
+        await kafka.publish_events_in_one_partition(1, first=10)
+        await until_committed(kafka)
+        assert (len(memory.effects), one.status.expired) == (5, 6)
+
+
 async def test_replays_wait_while_more_and_more_live_results_do(kafka: Kafka, memory: Memory) -> None:
     memory.gate.clear()
     async with running(kafka, memory, max_events=100) as one:
