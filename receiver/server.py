@@ -10,11 +10,13 @@ from aiohttp import HttpVersion10, HttpVersion11, http_parser, web
 
 from receiver.answers import BAD_REQUEST, Answer
 from receiver.connection import AnswerResponse, Connection
+from receiver.listening import take_the_last
 from receiver.strangers import Connections, Silent
 
 if TYPE_CHECKING:
+    import socket
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from receiver.fast_callbacks import Callbacks as FastLaneCallbacks
 
@@ -53,6 +55,7 @@ class _Site(web.BaseSite):
         self._connect = server
         self._host, self._shared = host, shared
         self.port = port
+        self.sockets: Sequence[socket.socket] = ()
 
     @property
     def name(self) -> str:
@@ -73,7 +76,8 @@ class _Site(web.BaseSite):
             ssl_shutdown_timeout=tls_s,
         )
         self._server = listening
-        self.port = listening.sockets[0].getsockname()[1]
+        self.sockets = listening.sockets
+        self.port = self.sockets[0].getsockname()[1]
 
 
 class Server(web.Server):
@@ -138,13 +142,14 @@ class Server(web.Server):
         """Stop without a reset on an accepted request, within 5 seconds.
 
         1. Every answer from now on asks for the connection to be closed.
-        2. No new connections.
+        2. No new connections; those that the kernel has accepted for us are taken first.
         3. Connections get a moment to be closed by their own next answer: closing one that only seems idle would meet
            a request that is already on its way.
         4. Those left over are closed: the idle ones at once, the others when their answer is out, or time is up.
         """
         self.draining = True
         if self._site is not None:
+            await take_the_last(self._site.sockets)
             await self._site.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
