@@ -298,18 +298,18 @@ async def test_a_restart_sends_at_most_one_window_again(own_broker: Broker, tmp_
     assert len(records) - count <= 1_000
 
 
-@pytest.mark.parametrize(("grace_s", "all_published"), [(10.0, True), (0.0, False)])
+@pytest.mark.parametrize(("grace_s", "count", "all_published"), [(10.0, 5_000, True), (0.0, 60_000, False)])
 async def test_on_stop_the_grace_is_used_for_publishing_and_the_rest_stays(
-    own_broker: Broker, tmp_path: Path, grace_s: float, *, all_published: bool
+    own_broker: Broker, tmp_path: Path, grace_s: float, count: int, *, all_published: bool
 ) -> None:
     await ensure_topics(own_broker)
     kafka = {"bootstrap_servers": own_broker.bootstrap_servers}
     async with running(tmp_path, kafka=kafka, stop_grace_s=grace_s) as one:
         journal = one.receiver.journal
-        await asyncio.gather(*(journal.append("demo", body(f"grace-{number}"), RECEIVED_MS) for number in range(5_000)))
+        await asyncio.gather(*(journal.append("demo", body(f"grace-{number}"), RECEIVED_MS) for number in range(count)))
     assert one.exit_code == 0
-    assert journal.last == 5_000
-    assert (journal.published == 5_000) is all_published
+    assert journal.last == count
+    assert (journal.published == count) is all_published
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
