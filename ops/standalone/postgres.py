@@ -127,7 +127,8 @@ checkpoint_timeout = '15min'
 def unprivileged() -> tuple[str, ...]:
     """Return what to put before a command so that PostgreSQL does not see root, empty where we are not root.
 
-    The one capability that is kept lets the server pass through folders that only root may enter.
+    The one capability that is kept lets the server pass through folders that only root may enter, like root's home;
+    without the bit, `access`, by which initdb looks for its own binaries, would ignore it.
 
     Raises:
         PostgresError: we are root and `setpriv` (util-linux) is missing.
@@ -141,4 +142,5 @@ def unprivileged() -> tuple[str, ...]:
         )
     ids = (f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
     # A change of user makes Linux forget that the process should end with its parent.
-    return (setpriv, *ids, "--pdeathsig=INT", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    kept = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    return (setpriv, *ids, "--pdeathsig=INT", *kept)
