@@ -64,56 +64,74 @@ class Receiver:
         self.tokens = Tokens(settings.merchants_file)
         self.tls = _tls(settings)
         self.journal = Journal.open(settings.journal_dir, settings.journal_limits(), disk)
-        window = RetryWindow(time.monotonic)
-        access_log = AccessLog(settings.access_log, time.monotonic)
-        limits = BodyLimits(settings.body_cap_bytes, settings.body_timeout_s)
-        self._ack_wait = self._waiting_for_the_broker(settings)
-        self.callbacks = Callbacks(
+        self.stalls = Stalls()
+        self._ack_wait = self._waiting_for_the_broker()
+        self._window = RetryWindow(time.monotonic)
+        self.callbacks = self._callbacks()
+        left = left_behind(settings.journal_dir, settings.workers)
+        self._left = LeftJournals(left, settings.journal_limits(), publishing, self.counts.publishing)
+        fast_lane_fits = _fast_lane_fits()
+        self._server = self._callback_server(fits=fast_lane_fits)
+        self._admin = self._admin_server(fits=fast_lane_fits)
+        self.publishing = publishing(self.journal, self.counts.publishing)
+        self.started = asyncio.Event()
+        self.port = self.admin_port = 0
+
+    def _waiting_for_the_broker(self) -> AckWait | None:
+        """Return None if no answer waits. Half of what may be under way may wait: it is never a reason to refuse."""
+        settings = self._settings
+        if not settings.broker_ack_wait_ms:
+            return None
+        wait = AckWait(settings.broker_ack_wait_ms / 1_000, max(1, settings.in_flight_cap // 2), self.counts)
+        self.journal.on_published = wait.published
+        return wait
+
+    def _callbacks(self) -> Callbacks:
+        settings = self._settings
+        return Callbacks(
             self.tokens,
             self.journal,
             self.counts,
-            window,
-            access_log,
-            limits,
+            self._window,
+            AccessLog(settings.access_log, time.monotonic),
+            BodyLimits(settings.body_cap_bytes, settings.body_timeout_s),
             settings.in_flight_cap,
             settings.door(),
             self._ack_wait,
         )
-        fits = _fast_lane_fits()
-        self._server = Server(
+
+    def _callback_server(self, *, fits: bool) -> Server:
+        """Return the merchants' server; where the fast lane does not fit, aiohttp has every connection to itself."""
+        settings = self._settings
+        return Server(
             self.callbacks.receive_callback,
             on_error=self.callbacks.on_error,
             keepalive_s=settings.keepalive_s,
             strangers_cap=_strangers_cap(settings),
             fast=None if not fits else self.callbacks if settings.fast_lane else NoCallbacks(),
         )
-        left = left_behind(settings.journal_dir, settings.workers)
-        self._left = LeftJournals(left, settings.journal_limits(), publishing, self.counts.publishing)
-        self.stalls = Stalls()
-        metrics = Metrics(
+
+    def _admin_server(self, *, fits: bool) -> Server:
+        return Server(
+            Health(self._not_ready, self._metrics().text).answer,
+            on_error=lambda _: None,
+            keepalive_s=self._settings.keepalive_s,
+            strangers_cap=_ADMIN_CONNECTIONS,
+            fast=NoCallbacks() if fits else None,
+        )
+
+    def _metrics(self) -> Metrics:
+        return Metrics(
             self.counts,
             self.journal,
             self.tokens,
-            window,
-            settings.journal_quota_bytes,
+            self._window,
+            self._settings.journal_quota_bytes,
             self._server.open,
             self.stalls,
             self._left,
             self.tls,
         )
-        health = Health(self._not_ready, metrics.text)
-        self._admin = Server(
-            health.answer,
-            on_error=lambda _: None,
-            keepalive_s=settings.keepalive_s,
-            strangers_cap=_ADMIN_CONNECTIONS,
-            fast=NoCallbacks() if fits else None,
-        )
-        if self._ack_wait is not None:
-            self.journal.on_published = self._ack_wait.published
-        self.publishing = publishing(self.journal, self.counts.publishing)
-        self.started = asyncio.Event()
-        self.port = self.admin_port = 0
 
     def reload(self) -> None:
         """Read the merchants' file and the certificate now; broken ones keep what was read before."""
@@ -172,12 +190,6 @@ class Receiver:
                 self._ack_wait.end()
             await self._server.stop()
             await self._admin.stop()
-
-    def _waiting_for_the_broker(self, settings: ReceiverSettings) -> AckWait | None:
-        """Return None if no answer waits. Half of what may be under way may wait: it is never a reason to refuse."""
-        if not settings.broker_ack_wait_ms:
-            return None
-        return AckWait(settings.broker_ack_wait_ms / 1_000, max(1, settings.in_flight_cap // 2), self.counts)
 
     @asynccontextmanager
     async def _closing(self) -> AsyncIterator[None]:
