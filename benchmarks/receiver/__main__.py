@@ -20,6 +20,7 @@ from ops.standalone import jars
 from . import report
 from .broker import count, running_broker
 from .load import LOAD_CPUS, Round, body_of, fire, server
+from .settle import settle
 from .variants import Variant, bare, go_peer, ours, twin, usual
 
 PUBLISHED_S = 2.0  # what (c) has to have published, that long after the last request
@@ -65,6 +66,7 @@ async def _alternate(
     for number in range(options.rounds):
         for variant in _variants(options.only, kafka, folder / f"round-{number}"):
             before = await count(kafka, variant.topic)
+            settle()
             with server(variant.command, variant.environment, variant.port, folder / "server.log") as process:
                 done = await asyncio.to_thread(fire, process, variant.url, body, connections, options.seconds)
                 if variant.letter == "c":

@@ -19,6 +19,7 @@ from .load import body_of, server
 from .outages import DISTURBED
 from .plan import Plan, median_of, spread_of
 from .sections import figure_table, table
+from .settle import settle
 from .steady import Steady, post
 from .variants import Variant, ours
 from .watch import metrics, rss_mb, wait_ready
@@ -139,6 +140,7 @@ async def _round(plan: Plan, kafka: str | None, *, backlogged: bool) -> Outcome:
 @contextmanager
 def _started(variant: Variant, log: Path) -> Iterator[tuple[int, float]]:
     began = time.monotonic()
+    settle()
     with server(variant.command, variant.environment, variant.port, log) as process:
         wait_ready(variant.admin_port, READY_S)
         yield process.pid, time.monotonic() - began

@@ -14,6 +14,7 @@ from .broker import running_broker
 from .load import LOAD_CPUS, ROOT, SERVER_CPUS, Round, body_of, fire, server
 from .plan import Plan, median_of, spread_of
 from .sections import DOCS, figure_table, table
+from .settle import settle
 from .variants import Variant, ours
 
 BOTH_WORKERS = "--workers"
@@ -72,6 +73,7 @@ def _round(plan: Plan, point: Point, kafka: str) -> Round:
     body = plan.folder / "body.json"
     body.write_bytes(body_of(point.body_bytes))
     cpus = SERVER_CPUS | LOAD_CPUS if point.workers else SERVER_CPUS
+    settle()
     with server(variant.command, variant.environment, variant.port, plan.folder / "server.log", cpus) as process:
         return fire(process, variant.url, body, point.connections, plan.seconds)
 

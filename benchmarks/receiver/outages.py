@@ -12,6 +12,7 @@ from .broker import SLOW_S, BenchBroker, running_broker
 from .load import body_of, server
 from .plan import Plan, median_of, spread_of
 from .sections import figure_table, table
+from .settle import settle
 from .steady import Steady, post
 from .variants import ours
 
@@ -86,6 +87,7 @@ async def _round(plan: Plan, broker: BenchBroker, state: State, rate: float, bod
     """Warm a fresh receiver up, break Kafka, measure, mend Kafka."""
     kafka = broker.slow_servers if state.slow else broker.servers
     variant = ours("b", state.name, plan.new_folder(), kafka)
+    settle()
     with server(variant.command, variant.environment, variant.port, plan.folder / "server.log"):
         await asyncio.to_thread(post, variant.url, body, rate, WARM_S)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.receiver import backlog, sections
 from benchmarks.receiver.load import body_of, server, with_record
+from benchmarks.receiver.settle import unwritten_mb
 from benchmarks.receiver.steady import post
 from benchmarks.receiver.variants import twin
 from receiver.journal import Journal, JournalLimits
@@ -91,3 +92,10 @@ def test_a_section_takes_the_place_of_its_predecessor_alone(tmp_path: Path) -> N
     assert "old" not in written
     assert [line for line in written.splitlines() if line.startswith("## ")] == ["## A", "## B"]
     assert written.index("first") < written.index("## B") < written.index("new")
+
+
+def test_what_the_kernel_has_still_to_write_is_what_waits_and_what_is_on_its_way(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text(
+        "MemTotal: 999 kB\nDirty:  2048 kB\nWriteback: 1024 kB\nWritebackTmp: 4096 kB\nHugePages_Total: 0\n"
+    )
+    assert unwritten_mb(tmp_path / "meminfo") == 3.0
