@@ -51,9 +51,9 @@ def write(results: list[dict[str, Any]], conditions: str) -> None:
         "Before each round, of every variant alike, the kernel writes what is still unwritten (`os.sync()`, until\n"
         "less than 4 MB are left). Without it some 250 MB that Kafka had not fsynced in the rounds of (c) and (e)\n"
         "were written 30 s later, all at once, mostly into the next round of (b): its p99 was 2.1 to 2.6 ms in the\n"
-        "rounds that this spared and 39 to 75 ms in those that it met. A loop of `pwrite` and `fdatasync` without our code,\n"
-        "104 KB each at 73 MB/s, shows the same: p99 0.4 ms and 8 ms at most alone, one wait of 69 to 146 ms while\n"
-        "200 to 400 MB of somebody else's are written. What that means for the journal's disk is in\n"
+        "rounds that this spared and 39 to 75 ms in those that it met. A loop of `pwrite` and `fdatasync` without\n"
+        "our code, 104 KB each at 73 MB/s, shows the same: p99 0.4 ms and 8 ms at most alone, one wait of 69 to\n"
+        "146 ms while 200 to 400 MB of somebody else's are written. What that means for the journal's disk is in\n"
         "[deploy.md](deploy.md).\n"
     )
     (DOCS / "benchmark-receiver.md").write_text(text)
