@@ -23,7 +23,7 @@ from ops.standalone.kafka import LocalKafka
 from ops.standalone.ports import free_ports
 from ops.standalone.postgres import LocalPostgres
 
-START_S = 60
+START_S = 120
 
 
 def free_port() -> int:

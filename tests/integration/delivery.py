@@ -239,7 +239,7 @@ async def running(kafka: Kafka, sink: Any, **settings: Any) -> AsyncIterator[Run
         seen = one.task.done()
         one.stop.set()
         if not seen:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await one.task
     finally:
         if not one.task.done():

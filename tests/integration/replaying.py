@@ -77,6 +77,6 @@ def command(kafka: Kafka, dsn: str, *arguments: str, **environment: str) -> subp
 
 async def said(process: subprocess.Popen[bytes], code: int = 0) -> Any:
     """Wait for its end, and read its JSON."""
-    out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    out, err = await asyncio.to_thread(process.communicate, timeout=120)
     assert process.returncode == code, (process.returncode, out.decode(), err.decode())
     return json.loads(out) if out.startswith((b"{", b"[")) else (out + err).decode()

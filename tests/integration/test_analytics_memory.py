@@ -166,7 +166,7 @@ async def test_a_writer_frozen_while_another_took_over_adds_nothing_when_it_wake
             os.kill(victim.pid, signal.SIGCONT)
             for turn in range(1, 10):  # while it wakes: the same results at places of their own
                 await sink.write(live(many(seen + 50, received=NOW), turn * (seen + 50)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while int(await asyncio.to_thread(victim.stdout.readline)) < seen + 50:
                 pass
     finally:

@@ -125,7 +125,7 @@ async def test_what_was_fetched_before_it_expired_is_not_lost(kafka: Kafka, memo
     memory.gate.clear()
     await kafka.publish_events_in_one_partition(3)
     async with running(kafka, memory, max_events=5) as one:
-        await asyncio.wait_for(memory.waiting.wait(), 30)
+        await asyncio.wait_for(memory.waiting.wait(), 60)
         await kafka.publish_events_in_one_partition(10, first=3)
         await until(lambda: one.consumer._buffer.room == 0, watched=one)
         await kafka.delete_records(0, before=6)
@@ -274,7 +274,7 @@ async def test_a_bad_deploy_pours_nothing_into_the_dead_letters(kafka: Kafka, me
     await kafka.publish_events_in_one_partition(50, first=100)
     async with running(kafka, memory, reject_limit=20, max_events=10) as one:
         with pytest.raises(TooManyRejects) as stopped:
-            await asyncio.wait_for(asyncio.shield(one.task), 30)
+            await asyncio.wait_for(asyncio.shield(one.task), 60)
     assert stopped.value.exit_code == 78
     assert await kafka.committed("memory") == {(topics.DIAL_RESULTS, 0): 100}
     assert await kafka.ends(topics.dead_letter("memory")) == {}
@@ -292,7 +292,7 @@ async def test_a_slow_bad_deploy_pours_nothing_either(kafka: Kafka, memory: Memo
         await until(lambda: one.status.waiting == 0 and one.status.live_lag == 4, watched=one)
         await kafka.publish([event(5)])
         with pytest.raises(TooManyRejects):
-            await asyncio.wait_for(asyncio.shield(one.task), 30)
+            await asyncio.wait_for(asyncio.shield(one.task), 60)
     assert set((await kafka.committed("memory")).values()) <= {0}
     assert await kafka.ends(topics.dead_letter("memory")) == {}
 
@@ -324,7 +324,7 @@ async def test_a_bug_in_the_sink_ends_the_process_without_a_commit(kafka: Kafka,
     await kafka.publish([event(1)])
     async with running(kafka, memory) as one:
         with pytest.raises(KeyError, match="a bug"):
-            await asyncio.wait_for(asyncio.shield(one.task), 30)
+            await asyncio.wait_for(asyncio.shield(one.task), 60)
     assert await kafka.committed("memory") == {}
 
 
@@ -338,7 +338,7 @@ async def test_a_write_that_never_ends_ends_the_process_and_held_rejects_do_not(
         memory.gate.clear()
         await kafka.publish([event(2)])
         with pytest.raises(StandsStill, match="nothing moved for 2 s") as stopped:
-            await asyncio.wait_for(asyncio.shield(one.task), 20)
+            await asyncio.wait_for(asyncio.shield(one.task), 60)
     assert stopped.value.exit_code == 75
     assert sum((await kafka.committed("memory")).values()) == 0
 
@@ -373,7 +373,7 @@ async def test_a_rebalance_does_not_wait_for_a_sink_that_is_away(kafka: Kafka, m
         async with running(kafka, healthy) as second:
             await until(lambda: second.status.joined and healthy.effects, 15, second)
         first.stop.set()
-        await asyncio.wait_for(first.task, 30)
+        await asyncio.wait_for(first.task, 60)
     async with running(kafka, healthy) as third:
         await until(lambda: len(healthy.effects) == 100, watched=third)
 
@@ -382,7 +382,7 @@ async def test_a_rebalance_waits_for_the_write_in_progress_and_its_commit(kafka:
     memory.gate.clear()
     await kafka.publish(event(number) for number in range(100))
     async with running(kafka, memory) as first:
-        await asyncio.wait_for(memory.waiting.wait(), 30)
+        await asyncio.wait_for(memory.waiting.wait(), 60)
         await kafka.publish(event(number) for number in range(100, 200))
         waiting = first.consumer._buffer
         await until(lambda: waiting._held, watched=first)
@@ -437,7 +437,7 @@ async def test_a_stop_waits_for_the_commit_that_goes_on(
         one.stop.set()
         await until(lambda: one.status.stopping)
         commits.release.set()
-        await asyncio.wait_for(one.task, 10)
+        await asyncio.wait_for(one.task, 60)
     assert sum((await kafka.committed("memory")).values()) == 1
 
 
@@ -445,11 +445,11 @@ async def test_a_clean_stop_finishes_the_write_and_commits_it(kafka: Kafka, memo
     memory.gate.clear()
     await kafka.publish(event(number) for number in range(10))
     async with running(kafka, memory) as one:
-        await asyncio.wait_for(memory.waiting.wait(), 30)
+        await asyncio.wait_for(memory.waiting.wait(), 60)
         one.stop.set()
         await until(lambda: one.status.stopping)
         memory.gate.set()
-        await asyncio.wait_for(one.task, 10)
+        await asyncio.wait_for(one.task, 60)
     assert sum((await kafka.committed("memory")).values()) == len(memory.deliveries) > 0
 
 
@@ -457,9 +457,9 @@ async def test_a_stop_does_not_wait_for_ever_for_a_write_and_does_not_commit_it(
     memory.gate.clear()
     await kafka.publish([event(1)])
     async with running(kafka, memory, stop_grace_s=0.5) as one:
-        await asyncio.wait_for(memory.waiting.wait(), 30)
+        await asyncio.wait_for(memory.waiting.wait(), 60)
         one.stop.set()
-        await asyncio.wait_for(one.task, 10)
+        await asyncio.wait_for(one.task, 60)
     assert await kafka.committed("memory") == {}
 
 
@@ -477,7 +477,7 @@ async def test_a_missing_topic_is_said_and_not_made(
     with pytest.raises(
         TopicsUnfit, match=r"dial-results-nowhere, .*replay, .*dead-letter, .*erased; `dial-results topics apply`"
     ):
-        await asyncio.wait_for(one.task, 30)
+        await asyncio.wait_for(one.task, 60)
 
 
 async def test_replays_need_as_many_partitions_as_live_results(
@@ -488,4 +488,4 @@ async def test_replays_need_as_many_partitions_as_live_results(
         await kafka.create_topic(topics.replay("memory"), partitions=1)
         one = Running(kafka, memory)
         with pytest.raises(TopicsUnfit, match=r"3 partitions and .* 1"):
-            await asyncio.wait_for(one.task, 30)
+            await asyncio.wait_for(one.task, 60)

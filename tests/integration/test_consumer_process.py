@@ -71,7 +71,7 @@ async def test_killed_in_the_middle_of_a_batch_each_result_is_one_row(
         for part in parts[:-1]:
             rows = len(await event_ids(settings))
             await kafka.publish(part)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(await event_ids(settings)) == rows:
                     await asyncio.sleep(0.01)
             await asyncio.sleep(choices.random() * 0.1)
@@ -97,7 +97,7 @@ async def test_frozen_until_the_group_forgot_it_then_woken(
     async with own_topics(broker.bootstrap_servers, monkeypatch, "storage") as kafka:
         one = await asyncio.to_thread(process, kafka, "storage", **settings)
         publishing = asyncio.create_task(kafka.publish(events))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await event_ids(Settings(dsn=dsn)):
                 await asyncio.sleep(0.01)
         one.send_signal(signal.SIGSTOP)
@@ -182,7 +182,7 @@ async def test_the_admin_port(kafka: Kafka, tmp_path: Path) -> None:
     one = await asyncio.to_thread(
         process, kafka, "stdout", STDOUT_PATH=str(tmp_path / "out"), CONSUMER_ADMIN_PORT=str(port)
     )
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session, asyncio.timeout(30):
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session, asyncio.timeout(60):
         while True:
             try:
                 async with session.get("/readyz") as answer:
@@ -206,7 +206,7 @@ async def test_the_admin_port(kafka: Kafka, tmp_path: Path) -> None:
 async def test_check_and_list_and_wrong_usage(kafka: Kafka, tmp_path: Path) -> None:
     async def answer(*arguments: str, **environment: str) -> tuple[int, str]:
         one = await asyncio.to_thread(process, kafka, *arguments, **environment)
-        out, err = await asyncio.to_thread(one.communicate, timeout=30)
+        out, err = await asyncio.to_thread(one.communicate, timeout=120)
         return one.returncode, (out + err).decode()
 
     fine = await answer("stdout", "--check", STDOUT_PATH=str(tmp_path / "out"))
@@ -258,7 +258,7 @@ async def test_a_stop_does_not_wait_for_kafka(
         await asyncio.to_thread(own_broker.kill)
         port = free_port()
         other = await asyncio.to_thread(process, kafka, "stdout", STDOUT_PATH=str(path), CONSUMER_ADMIN_PORT=str(port))
-        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(60):
             while not await _healthy(session, port):  # then it waits for Kafka
                 await asyncio.sleep(0.05)
         began = time.monotonic()

@@ -18,7 +18,7 @@ from .delivery import Kafka, ended, own_topics, process
 
 async def dry_run(kafka: Kafka, *arguments: str, **environment: str) -> tuple[int, list[Any], str]:
     one = await asyncio.to_thread(process, kafka, "crm", "--dry-run", *arguments, **environment)
-    out, err = await asyncio.to_thread(one.communicate, timeout=60)
+    out, err = await asyncio.to_thread(one.communicate, timeout=120)
     return one.returncode, [json.loads(line) for line in out.decode().splitlines()], err.decode()
 
 

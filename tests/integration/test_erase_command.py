@@ -44,7 +44,7 @@ class Storage:
 
 
 async def said(
-    kafka: Kafka, dsn: str, capsys: Any, *, dry_run: bool = False, yes: bool = True, wait_s: float = 30
+    kafka: Kafka, dsn: str, capsys: Any, *, dry_run: bool = False, yes: bool = True, wait_s: float = 120
 ) -> Any:
     places = Places({"bootstrap_servers": kafka.bootstrap_servers}, dsn)
     code = await erase._Run(places, "demo", "7", as_json=True).all(("storage",), wait_s, dry_run=dry_run, yes=yes)

@@ -99,7 +99,7 @@ async def test_an_erasure_waits_for_the_write_in_progress_and_comes_behind_it(ka
     async with running(kafka, memory, receipts=receipts) as one:
         memory.gate.clear()
         await kafka.publish([event(7)])
-        await asyncio.wait_for(memory.waiting.wait(), 30)
+        await asyncio.wait_for(memory.waiting.wait(), 60)
         asked = await kafka.erase("7")
         await asyncio.sleep(0)
         assert memory.erasures == []

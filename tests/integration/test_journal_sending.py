@@ -36,7 +36,7 @@ def start(command: str, folder: Path, *more: str, kafka: str = NOBODY) -> subpro
 async def ran(command: str, folder: Path, *more: str, kafka: str = NOBODY) -> tuple[int, dict[str, int], str]:
     """Return exit code, the object on standard output, and what was said on standard error."""
     process = start(command, folder, "--json", *more, kafka=kafka)
-    out, err = await asyncio.to_thread(process.communicate, timeout=60)
+    out, err = await asyncio.to_thread(process.communicate, timeout=120)
     assert "Traceback" not in err
     return process.returncode, json.loads(out or "{}"), err
 
@@ -84,7 +84,7 @@ async def test_an_interrupted_drain_goes_on_where_it_stopped(own_broker: Broker,
         while not (await asyncio.to_thread(process.stderr.readline)).endswith(" left\n"):
             pass
         process.send_signal(signal.SIGINT)
-        out, err = await asyncio.to_thread(process.communicate, timeout=20)
+        out, err = await asyncio.to_thread(process.communicate, timeout=120)
         assert (process.returncode, "Interrupted" in out, "Traceback" in err) == (75, True, False)
         left = survey(tmp_path, read_whole=False).waiting
         code, figures, _ = await ran("drain", tmp_path, kafka=own_broker.bootstrap_servers)
@@ -130,7 +130,7 @@ async def test_an_interrupted_drain_ends_in_good_order(tmp_path: Path) -> None:
     assert process.stderr
     assert "1 callbacks wait." in await asyncio.to_thread(process.stderr.readline)
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.to_thread(process.communicate, timeout=20)
+    out, err = await asyncio.to_thread(process.communicate, timeout=120)
     assert (process.returncode, "Interrupted" in out, "Traceback" in err) == (75, True, False)
     await Journal.open(tmp_path, LIMITS).close()
 
@@ -180,7 +180,7 @@ async def test_what_waits_is_not_sent_by_resend(tmp_path: Path) -> None:
 async def test_nothing_is_sent_again_that_was_not_confirmed(tmp_path: Path, answer: str) -> None:
     left_behind(tmp_path, body("n"), published=1)
     process = start("resend", tmp_path)
-    out, err = await asyncio.to_thread(process.communicate, answer, timeout=20)
+    out, err = await asyncio.to_thread(process.communicate, answer, timeout=120)
     assert (process.returncode in (1, 75), out) == (True, "")
     assert "Send them?" in err
 

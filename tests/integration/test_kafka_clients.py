@@ -106,7 +106,7 @@ async def test_a_broker_that_hangs_is_let_go_in_time_with_what_was_being_sent(ow
     complaints = complaints_of_the_loop()
     client = AIOKafkaProducer(bootstrap_servers=own_broker.bootstrap_servers, max_request_size=8 << 20)
     try:
-        async with asyncio.timeout(10), started(client, 5, 0.5):
+        async with asyncio.timeout(60), started(client, 5, 0.5):
             await client.send_and_wait(topics.DIAL_RESULTS, b"first", partition=0)
             own_broker.send_signal(signal.SIGSTOP)
             sending = [

@@ -70,7 +70,7 @@ class Reader:
         for partition in partitions:
             await self.consumer.position(partition)
 
-    async def until(self, enough: Any, limit_s: float = 30) -> list[Any]:
+    async def until(self, enough: Any, limit_s: float = 60) -> list[Any]:
         async with asyncio.timeout(limit_s):
             while not enough(self.records):
                 for records in (await self.consumer.getmany(timeout_ms=100)).values():
@@ -109,7 +109,7 @@ class Part:
     async def append(self, *bodies: bytes, merchant: str = "demo") -> None:
         await asyncio.gather(*(self.journal.append(merchant, one, RECEIVED_MS) for one in bodies))
 
-    async def published(self, limit_s: float = 30) -> None:
+    async def published(self, limit_s: float = 60) -> None:
         async with asyncio.timeout(limit_s):
             while self.journal.waiting:
                 await asyncio.sleep(0.02)
@@ -359,14 +359,14 @@ async def largest_record(broker: Broker, topic: str, size_bytes: int) -> AsyncIt
         await set_limit(topics.MAX_RECORD_BYTES)
 
 
-async def until(condition: Any, limit_s: float = 30) -> None:
+async def until(condition: Any, limit_s: float = 60) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.01)
 
 
 async def until_topic(client: AIOKafkaAdminClient, *, there: bool) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (topics.DIAL_RESULTS in await client.list_topics()) is not there:
             await asyncio.sleep(0.05)
 
@@ -424,7 +424,7 @@ async def balance(one: Running) -> dict[str, int]:
         "damaged": f"{metrics.JOURNAL_DAMAGED}_total",
         "waiting": metrics.JOURNAL_WAITING,
     }
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             answer = await one.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", admin=True)
             lines = [line.rsplit(" ", 1) for line in answer.body.decode().splitlines() if not line.startswith("#")]

@@ -62,7 +62,7 @@ class Blu:
     async def run(self, *arguments: str, **environment: str) -> tuple[int, Any, str]:
         """Return exit code, what was said as JSON, and standard error."""
         process = self.start(*arguments, "--json", "--rate", "1000", **environment)
-        out, err = await asyncio.to_thread(process.communicate, timeout=60)
+        out, err = await asyncio.to_thread(process.communicate, timeout=120)
         assert "Traceback" not in err
         return process.returncode, json.loads(out or "null"), err
 
@@ -190,7 +190,7 @@ async def test_every_goes_on_until_ctrl_c_and_leaves_a_line_of_counts(blu: Blu) 
         assert process.stdout
         lines = [json.loads(await asyncio.to_thread(process.stdout.readline)) for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        _, err = await asyncio.to_thread(process.communicate, timeout=30)
+        _, err = await asyncio.to_thread(process.communicate, timeout=120)
     finally:
         process.kill()
     assert [(line["good"], line["same"]) for line in lines] == [(True, 1), (True, 1)]

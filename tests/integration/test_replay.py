@@ -259,14 +259,14 @@ async def test_the_rate_is_kept(kafka: Kafka, dsn: str) -> None:
 
 async def begun(dsn: str, sent: int) -> Job:
     """Wait until there is a job that has sent so many."""
-    async with database(dsn) as connection, asyncio.timeout(30):
+    async with database(dsn) as connection, asyncio.timeout(60):
         while not (found := await jobs.latest(connection, 1)) or found[0].sent < sent:
             await asyncio.sleep(0.05)
         return found[0]
 
 
 async def until_state(connection: Any, job_id: str, state: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await jobs.get(connection, job_id)).state != state:
             await asyncio.sleep(0.05)
 

@@ -247,7 +247,7 @@ async def test_a_connection_that_is_lost_in_the_middle_of_a_write_costs_no_row(s
 
 
 async def _until_taken(sink: StorageSink, events: list[DialResult]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await sink.write(deliveries(*events))
@@ -283,7 +283,7 @@ async def test_what_a_frozen_writer_began_keeps_nobody_waiting_for_ever(settings
     transaction = connection.transaction()
     await transaction.start()
     await connection.copy_records_to_table("dial_result", records=[Rows({}).row(event())], columns=COLUMNS)
-    async with connect(impatient, {}) as sink, asyncio.timeout(10):
+    async with connect(impatient, {}) as sink, asyncio.timeout(60):
         while True:
             try:
                 await sink.write(deliveries(event()))
@@ -311,7 +311,7 @@ async def test_what_a_writer_that_froze_in_the_middle_of_a_copy_holds_keeps_nobo
 
     writing = asyncio.create_task(connection.copy_records_to_table("dial_result", records=rows(), columns=COLUMNS))
     await sent.wait()
-    async with connect(impatient, {}) as sink, asyncio.timeout(10):
+    async with connect(impatient, {}) as sink, asyncio.timeout(60):
         while True:
             try:
                 await sink.write(deliveries(event()))

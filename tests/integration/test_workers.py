@@ -64,7 +64,7 @@ class Workers:
         finally:
             if process.returncode is None:
                 process.terminate()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await process.wait()
 
     async def post(self, session: aiohttp.ClientSession, content: bytes) -> int:
@@ -204,5 +204,5 @@ async def test_wrong_settings_of_the_workers_end_it_with_2(tmp_path: Path) -> No
     process = await asyncio.create_subprocess_exec(
         *command, env=workers.environment, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await process.wait() == 2

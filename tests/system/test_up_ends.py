@@ -57,7 +57,7 @@ def test_killed_it_leaves_nothing_running_and_the_next_one_works(tmp_path: Path)
     data = tmp_path / "data"
     with running(data) as up:
         up.process.kill()
-        up.process.wait(10)
+        up.process.wait(60)
         assert eventually(lambda: not up.processes(), limit_s=30)
     with running(data) as next_up:
         once_everywhere(next_up, "66635573", ["55667448"])
@@ -70,7 +70,7 @@ def test_what_a_killed_up_left_is_cleared_away(tmp_path: Path) -> None:
         frozen = up.json["pids"]["sandbox-crm"]
         os.kill(frozen, signal.SIGSTOP)
         up.process.kill()
-        up.process.wait(10)
+        up.process.wait(60)
         assert eventually(lambda: up.processes() == [frozen], limit_s=30)
     again = check(data)
     assert again.returncode == 0, again.stdout

@@ -220,7 +220,7 @@ class FaultyDisk(Disk):
         self.unreadable: set[int] = set()  # blocks of 4 KB, by number
 
     def fdatasync(self, fd: int) -> None:  # type: ignore[override]
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
         self._call("fdatasync")
         os.fdatasync(fd)
 

@@ -25,7 +25,7 @@ class Kept:
 
     async def ask(self, request: bytes) -> Answered:
         self.writer.write(request)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             return Answered(head + await self.reader.readexactly(length))

@@ -61,7 +61,7 @@ class Running:
     def journaled(self) -> list[JournaledCallback]:
         return self.receiver.journal.read(0, 10_000, 1 << 30)
 
-    async def raw(self, *pieces: bytes, limit_s: float = 20, admin: bool = False) -> bytes:
+    async def raw(self, *pieces: bytes, limit_s: float = 60, admin: bool = False) -> bytes:
         """Send, and return what comes until the other side closes; closes its own sending side first."""
         port = self.receiver.admin_port if admin else self.receiver.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -114,7 +114,7 @@ async def running(
     one = Running(Receiver(settings(folder, **{"stop_grace_s": 0.0} | changes), publishing, disk))
     task = asyncio.create_task(one.receiver.run(one.stop))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await one.receiver.started.wait()
         yield one
     finally:
@@ -123,7 +123,7 @@ async def running(
             one.exit_code = await task
 
 
-async def until(condition: Any, limit_s: float = 30) -> None:
+async def until(condition: Any, limit_s: float = 60) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.01)

@@ -200,11 +200,11 @@ def test_an_empty_object_in_quotes_is_the_good_string_that_it_is() -> None:
 def test_a_megabyte_of_brackets_is_judged_at_once(hostile: bytes) -> None:
     started = time.process_time()
     reason(hostile)
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 1  # less than a millisecond here; minutes, where it is not linear
 
 
 @pytest.mark.parametrize("unit", [b'"{",', b'"{","a":', b'{"a":"{",', b'1. "a":', b'"{"a":1,', b'"{"a":[{"b":"{"'])
 def test_time_is_bounded_on_text_made_to_backtrack(unit: bytes) -> None:
     started = time.process_time()
     reason(b'{"a":[' + unit * (1_000_000 // len(unit)))
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 20  # 0.15 s at most here

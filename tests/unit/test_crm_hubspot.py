@@ -24,7 +24,7 @@ def items(count: int, text: str = "") -> list[Item]:
 
 
 def soon() -> float:
-    return time.monotonic() + 10
+    return time.monotonic() + 60
 
 
 @pytest.mark.parametrize("version", ["2026-09", "v3"])
@@ -68,7 +68,10 @@ async def test_lost_and_late_replies_are_unknown_and_harmless_to_repeat(tmp_path
         second = await hubspot.upsert(items(3), soon())
         assert all(isinstance(one, Retry) for one in first)
         assert second == [Retry("crm-timeout")] * 3
-        assert await hubspot.upsert(items(3), soon()) == [Ok("1"), Ok("2"), Ok("3")]
+        async with asyncio.timeout(60):
+            while isinstance((third := await hubspot.upsert(items(3), soon()))[0], Retry):
+                pass  # a busy machine may be too late again
+        assert third == [Ok("1"), Ok("2"), Ok("3")]
         assert len(await crm.effects()) == 3
 
 
@@ -82,7 +85,7 @@ async def test_nothing_is_sent_before_retry_after_is_over(tmp_path: Path) -> Non
     async with sandbox(tmp_path / "s") as crm, open_adapter(settings(crm.url)) as hubspot:
         await crm.faults({"status": 429, "retry_after_s": 1})
         assert await hubspot.upsert(items(1), soon()) == [Retry("crm-rate-limit", 1.0)]
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while isinstance((await hubspot.upsert(items(1), soon()))[0], Retry):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)

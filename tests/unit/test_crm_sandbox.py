@@ -85,18 +85,18 @@ async def test_a_hundred_inputs_are_taken(tmp_path: Path) -> None:
 
 
 async def test_over_the_limit_is_429_until_the_window_has_passed(tmp_path: Path) -> None:
-    async with sandbox(tmp_path / "state", limit=3, window_s=1.0) as crm:
+    async with sandbox(tmp_path / "state", limit=3, window_s=3.0) as crm:
         statuses = [(await crm.upsert([one_input()]))[0] for _ in range(3)]
         status, body, headers = await crm.upsert([one_input(event="e-2")])
         assert [*statuses, status] == [200, 200, 200, 429]
         assert (body["errorType"], body["policyName"]) == ("RATE_LIMIT", "TEN_SECONDLY_ROLLING")
-        assert headers["Retry-After"] == "1"
-        deadline = time.monotonic() + 5
+        assert headers["Retry-After"] in {"1", "2", "3"}
+        deadline = time.monotonic() + 60
         while (await crm.upsert([one_input(event="e-2")]))[0] == 429:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         calls = await crm.calls()
-        assert calls[-1]["at"] - calls[0]["at"] >= 1.0
+        assert calls[-1]["at"] - calls[0]["at"] >= 3.0
 
 
 @pytest.mark.parametrize(
@@ -172,10 +172,10 @@ async def test_the_process_survives_kill_9_and_prints_no_token_or_contact(tmp_pa
                     await healthy(crm)
                     await crm.upsert([one_input("demo:55667448", f"e-{number}")])
                     assert await crm.effects() == [f"e-{n}" for n in range(number + 1)]
-                    assert start(free_ports(["crm"])["crm"], state, log).wait(10) == 75
+                    assert start(free_ports(["crm"])["crm"], state, log).wait(60) == 75
                 finally:
                     process.kill()
-                    process.wait(10)
+                    process.wait(60)
     assert not any(secret in (tmp_path / "log").read_text() for secret in (TOKEN, "55667448"))
 
 
@@ -185,7 +185,7 @@ def start(port: int, state: Path, log: Any) -> subprocess.Popen[bytes]:
 
 
 async def healthy(crm: Crm) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             if await crm.get("/healthz") == {"status": "ok"}:

@@ -68,13 +68,13 @@ def hold(code: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("ending", "seen"), [("raise SystemExit(0)", 0), ("raise SystemExit(75)", 75)])
 def test_an_ordinary_ending_is_passed_on(ending: str, seen: int) -> None:
     with hold(ending) as process:
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     assert process.returncode == seen
 
 
 def test_an_ending_by_signal_is_passed_on() -> None:
     with hold("import os, signal; os.kill(os.getpid(), signal.SIGKILL)") as process:
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGKILL
 
 
@@ -84,7 +84,7 @@ def test_a_consumer_that_stopped_on_purpose_is_held_until_the_container_is_stopp
         assert json.loads(process.stderr.readline())["event"] == "held"
         assert process.poll() is None
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     assert process.returncode == 78
 
 
@@ -94,5 +94,5 @@ def test_a_stop_reaches_the_consumer() -> None:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     assert process.returncode == 3

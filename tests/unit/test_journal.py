@@ -22,6 +22,7 @@ from receiver.journal import (
     JournalLocked,
     JournalUnavailable,
 )
+from receiver.journal.disk import Space
 from receiver.journal.frame import Entry
 from receiver.journal.store import Store
 from tests.unit.journal_disks import FaultyDisk
@@ -38,7 +39,7 @@ async def journal(folder: Path, limits: JournalLimits = SMALL, disk: Disk | None
         await opened.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.002)
@@ -120,7 +121,7 @@ async def test_an_io_error_is_fatal_for_all_that_wait_and_all_that_come(tmp_path
         disk.errors[call] = errno.EIO
         waiting = [outcome(opened.append("demo", b"body", 1)) for _ in range(20)]
         assert set(await asyncio.gather(*waiting)) == {JournalFailed}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await opened.failed.wait()
         disk.errors.clear()  # a second fsync may lie: nothing more may be written
         assert await outcome(opened.append("demo", b"body", 1)) is JournalFailed
@@ -141,7 +142,7 @@ async def test_a_write_that_is_taken_in_part_is_an_io_error(tmp_path: Path) -> N
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_bug_that_ends_the_writer_leaves_nobody_waiting(tmp_path: Path) -> None:
     limits = JournalLimits(commit_budget_s=60, quota_bytes=1 << 24, segment_bytes=1 << 20, disk_share=1)
-    async with journal(tmp_path, limits) as opened, asyncio.timeout(10):
+    async with journal(tmp_path, limits) as opened, asyncio.timeout(60):
         assert await outcome(opened.append("demo", b"body", 2**70)) is JournalFailed
         await opened.failed.wait()
 
@@ -154,20 +155,20 @@ async def test_an_io_error_of_the_checkpoint_or_the_keeper_is_fatal_too(tmp_path
         with pytest.raises(JournalFailed):
             opened.mark_published(1)
         assert opened.published == 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await opened.failed.wait()
     disk = FaultyDisk()
     async with journal(tmp_path / "b", disk=disk) as opened:
         disk.errors["allocate"] = errno.EIO
         await opened.append("demo", b"body", 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await opened.failed.wait()
 
 
 async def test_an_io_error_before_the_first_callback_ends_the_process_too(tmp_path: Path) -> None:
     disk = FaultyDisk()
     disk.errors["allocate"] = errno.ENOSPC
-    async with journal(tmp_path / "a", disk=disk) as opened, asyncio.timeout(5):
+    async with journal(tmp_path / "a", disk=disk) as opened, asyncio.timeout(60):
         disk.errors["allocate"] = errno.EIO
         await opened.failed.wait()
     disk.errors["allocate"] = errno.ENOSPC
@@ -175,7 +176,7 @@ async def test_an_io_error_before_the_first_callback_ends_the_process_too(tmp_pa
     disk.errors["allocate"] = errno.EIO
     await until(lambda: opened._reception.is_broken)
     waiting = asyncio.ensure_future(opened.wait(0))  # as the publisher does, first of all
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await opened.failed.wait()
     waiting.cancel()
     await opened.close()
@@ -189,7 +190,7 @@ async def test_a_slow_disk_makes_bigger_groups_then_turns_away_past_the_budget(t
         started = time.monotonic()
         appending = [asyncio.ensure_future(outcome(opened.append("demo", bytes([n]), 1))) for n in range(30)]
         assert set(await asyncio.gather(*appending)) == {JournalUnavailable}
-        assert 0.15 < time.monotonic() - started < 30
+        assert time.monotonic() - started > 0.15
         disk.gate.set()
         assert await opened.append("demo", b"after", 1) == opened.last
         bodies = [callback.body for callback in opened.read(0, 100, 1000)]
@@ -250,10 +251,14 @@ async def test_a_full_disk_refuses_and_mends_itself_when_room_is_freed(tmp_path:
 
 
 async def test_the_share_of_the_disk_is_respected(tmp_path: Path) -> None:
-    used = 1 - (space := Disk().space(tmp_path)).free_bytes / space.total_bytes
-    limits = JournalLimits(segment_bytes=64 * 1024, disk_share=max(0.0001, used / 2))
-    async with journal(tmp_path, limits) as opened:
-        assert await outcome(opened.append("demo", b"body", 1)) is JournalFull
+    class HalfFull(Disk):
+        def space(self, folder: Path) -> Space:  # noqa: ARG002
+            return Space(total_bytes=1 << 40, free_bytes=1 << 39)
+
+    for share, expected in ((0.49, JournalFull), (0.51, 1)):
+        limits = JournalLimits(segment_bytes=64 * 1024, disk_share=share)
+        async with journal(tmp_path / f"{share}", limits, HalfFull()) as opened:
+            assert await outcome(opened.append("demo", b"body", 1)) is expected or opened.last == expected
 
 
 async def test_a_small_quota_makes_small_segments_and_a_big_callback_a_big_one(tmp_path: Path) -> None:
@@ -322,7 +327,7 @@ async def test_a_sender_that_has_gone_does_no_harm(tmp_path: Path) -> None:
 
 
 async def test_wait_returns_when_something_is_durable(tmp_path: Path) -> None:
-    async with journal(tmp_path) as opened, asyncio.timeout(10):
+    async with journal(tmp_path) as opened, asyncio.timeout(60):
         waiting = [asyncio.ensure_future(opened.wait(0)), asyncio.ensure_future(opened.wait(0))]
         await asyncio.sleep(0)
         assert not any(wait.done() for wait in waiting)

@@ -31,7 +31,7 @@ async def ended(code: str, folder: Path, *, stopped: bool = False) -> int:
         said: list[str] = []
         await leftovers.clear_away(DataFolder(folder), said.append)
         assert said == ["an earlier `up` was killed; ending what it left: crm"]
-        return left.wait(10)
+        return left.wait(60)
 
 
 async def test_one_that_somebody_stopped_still_hears_the_first_signal(tmp_path: Path) -> None:

@@ -104,11 +104,11 @@ def test_a_body_is_readable_only_when_all_of_it_is() -> None:
 
 def test_no_rule_can_take_long_or_grow_without_bounds() -> None:
     body = b'"' + b"a" * 1_000_000 + b"!"
-    begun = time.perf_counter()
+    begun = time.process_time()
     for pattern in ("(a+)+$", "(a|a)*b", "(.*)(.*)(.*)(.*)(.*)x"):
         with pytest.raises(UnreadableCallback):
             results(kept(body), rule(replace=[{"pattern": pattern, "with": ""}]))
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 60  # one that backtracks takes years
     with pytest.raises(UnreadableCallback, match="too-many-matches"):
         rule(replace=[{"pattern": "a", "with": "b" * 1000}]).apply(body)
     with pytest.raises(UnreadableCallback, match="too-large"):

@@ -28,7 +28,7 @@ async def test_without_the_broker_the_answer_comes_after_the_wait(tmp_path: Path
         for waits in (1, 2):
             began_s = time.monotonic()
             assert (await client.ask(keep_alive())).status == 200
-            assert 0.29 <= time.monotonic() - began_s < 10
+            assert time.monotonic() - began_s >= 0.29
             assert one.receiver.counts.ack_waits_over == waits
         assert one.receiver.journal.waiting == 2
 
@@ -42,7 +42,7 @@ async def test_a_stop_lets_the_waiting_answers_go(tmp_path: Path, *, fast_lane: 
         stopping_s = time.monotonic()
     answer = await asked
     assert (answer.status, answer.headers["Connection"]) == (200, "close")
-    assert time.monotonic() - stopping_s < 15
+    assert time.monotonic() - stopping_s < 25  # by itself it would have gone after 30 s
     assert one.exit_code == 0
 
 

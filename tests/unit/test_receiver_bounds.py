@@ -36,7 +36,7 @@ def fast_lane(request: pytest.FixtureRequest) -> bool:
 )
 @pytest.mark.parametrize("admin", [False, True], ids=["callbacks", "admin"])
 async def test_other_versions_of_http_are_no_http(tmp_path: Path, start: str, admin: bool, fast_lane: bool) -> None:
-    async with running(tmp_path, fast_lane=fast_lane, keepalive_s=0.5) as one:
+    async with running(tmp_path, fast_lane=fast_lane) as one:
         answer = await one.raw(start.encode(), admin=admin)
         assert answer.startswith(b"HTTP/1.1 400 "), answer
         assert TOKEN.encode() not in answer
@@ -62,7 +62,7 @@ async def test_the_oldest_stranger_goes_and_who_brought_a_callback_stays(tmp_pat
         assert (await known.ask(kept())).body == SUCCESS
         strangers = [await asyncio.open_connection("127.0.0.1", one.receiver.port) for _ in range(5)]
         for reader, _ in strangers[:2]:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await reader.read() == b""
         for reader, writer in strangers[2:]:
             asked = Kept(reader, writer)
@@ -103,7 +103,7 @@ async def test_headers_without_an_end_are_refused_long_before_they_are_many(
         for number in range(3):
             writer.write(b"X-%d: " % number + TOKEN.encode() * 180 + b"\r\n")
             await asyncio.sleep(0.02)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert TOKEN.encode() not in answer
@@ -135,7 +135,7 @@ async def test_who_does_not_take_his_answers_is_cut_off(
         writer.transport.pause_reading()
         requests = kept(token=WRONG_TOKEN) * 500
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(post_for_ever(writer, requests), 20)
+            await asyncio.wait_for(post_for_ever(writer, requests), 60)
         await until(lambda: one.receiver._server.open.count == 0)
         assert (await one.post()).status == 200
 
@@ -167,18 +167,16 @@ async def test_a_stall_of_the_loop_is_seen() -> None:
     stalls = Stalls()
     task = asyncio.create_task(stalls.watch())
     await asyncio.sleep(0.03)
-    time.sleep(0.1)  # noqa: ASYNC251  # the stall: waiting
-    await asyncio.sleep(0.02)
-    assert 0.08 <= stalls.late_s.value < 5
-    assert stalls.busy_s.value < 0.05
-    ends = time.thread_time() + 0.1
+    time.sleep(0.5)  # noqa: ASYNC251  # the stall: waiting
+    await until(lambda: stalls.late_s.value >= 0.45)
+    assert stalls.busy_s.value < 0.4, "it did not compute all that time"
+    ends = time.thread_time() + 0.5
     while time.thread_time() < ends:  # the stall: computing
         pass
-    await asyncio.sleep(0.02)
+    await until(lambda: stalls.busy_s.value >= 0.45)
     task.cancel()
-    assert 0.08 <= stalls.busy_s.value < 0.2
     for largest in (stalls.late_s, stalls.busy_s):
         largest.next_slot()
-        assert largest.value > 0.08
+        assert largest.value >= 0.45
         largest.next_slot()
         assert largest.value == 0

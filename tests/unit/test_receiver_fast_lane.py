@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver import fast_lane
+from receiver import fast_lane, server
 from receiver.answers import Answer
 from receiver.callbacks import Callbacks
 from receiver.journal import Disk
@@ -30,7 +30,7 @@ class Client:
         self.reader, self.writer = reader, writer
 
     async def answer(self) -> Answered:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             return Answered(head + await self.reader.readexactly(length))
@@ -82,7 +82,7 @@ class SlowDisk(Disk):
         self.gate.set()
 
     def fdatasync(self, fd: int) -> None:
-        self.gate.wait(5)
+        self.gate.wait(120)
         super().fdatasync(fd)
 
 
@@ -148,7 +148,7 @@ async def test_anything_unusual_takes_the_ordinary_lane(tmp_path: Path, taken: l
         client = await connect(one)
         client.writer.write(request_)
         if request_.endswith(BODY[:-5]):
-            await asyncio.sleep(0.05)
+            await until(lambda: one.receiver.callbacks.in_flight == 1)
             client.writer.write(BODY[-5:])
         assert (await client.answer()).status in (200, 404)
         assert not taken
@@ -187,11 +187,15 @@ async def test_a_failed_disk_is_never_answered_200(tmp_path: Path, taken: list[s
         disk.broken = True
         assert (await client.ask(keep_alive())).status == 503
         assert taken
-        await asyncio.wait_for(one.receiver.journal.failed.wait(), 5)
+        await asyncio.wait_for(one.receiver.journal.failed.wait(), 60)
     assert one.exit_code == 75
 
 
-async def test_stopping_waits_for_the_answer_and_then_closes(tmp_path: Path, taken: list[str]) -> None:
+async def test_stopping_waits_for_the_answer_and_then_closes(
+    tmp_path: Path, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_DRAIN_S", 0.1)
+    monkeypatch.setattr(server, "_SHUTDOWN_S", 60.0)
     disk = SlowDisk()
     async with running(tmp_path, disk) as one:
         client = await connect(one)
@@ -199,7 +203,7 @@ async def test_stopping_waits_for_the_answer_and_then_closes(tmp_path: Path, tak
         client.writer.write(keep_alive())
         await until(lambda: taken)
         one.stop.set()
-        asyncio.get_running_loop().call_later(1.3, disk.gate.set)  # past the drain, within the shutdown
+        asyncio.get_running_loop().call_later(1.0, disk.gate.set)  # past the drain, within the shutdown
         answer = await client.answer()
         assert (answer.status, answer.headers["Connection"]) == (200, "close")
         assert await client.reader.read() == b""
@@ -220,16 +224,29 @@ async def test_a_sender_that_goes_away_harms_nobody(tmp_path: Path, taken: list[
         assert len(one.journaled()) == 2
 
 
-async def test_a_slow_commit_is_not_taken_for_an_idle_connection(tmp_path: Path, taken: list[str]) -> None:
+async def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let so much time pass for the event loop, and what is due then happen."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + seconds)
+    await asyncio.sleep(0.05)
+
+
+async def test_a_slow_commit_is_not_taken_for_an_idle_connection(
+    tmp_path: Path, taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = SlowDisk()
-    async with running(tmp_path, disk, keepalive_s=1.0) as one:
+    async with running(tmp_path, disk, keepalive_s=60.0) as one:
         client = await connect(one)
-        await asyncio.sleep(0.5)
         disk.gate.clear()
+        await pass_time(monkeypatch, 40.0)
         client.writer.write(keep_alive())
         await until(lambda: taken)
-        asyncio.get_running_loop().call_later(0.8, disk.gate.set)
+        await pass_time(monkeypatch, 40.0)
+        disk.gate.set()
         assert (await client.answer()).status == 200
+        await pass_time(monkeypatch, 70.0)
+        assert await client.reader.read() == b""  # now it is idle
 
 
 async def test_without_the_fast_lane_everything_is_as_before(tmp_path: Path, taken: list[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -15,7 +16,7 @@ if sys.argv[1] == "one":
 barrier = threading.Barrier(8)
 def allocate():
     kept = [bytes(2_000) for _ in range(100)]
-    barrier.wait(10)
+    barrier.wait(60)
 threads = [threading.Thread(target=allocate) for _ in range(8)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -24,7 +25,9 @@ ctypes.CDLL(None).malloc_stats()
 
 
 def heaps(how: str) -> int:
-    done = subprocess.run([sys.executable, "-c", PROBE, how], capture_output=True, text=True, check=True, timeout=30)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    command = [sys.executable, "-c", PROBE, how]
+    done = subprocess.run(command, env=ours, capture_output=True, text=True, check=True, timeout=120)
     return done.stderr.count("Arena ")
 
 

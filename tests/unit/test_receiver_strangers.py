@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from receiver import fast_lane as fast_lane_module
+from receiver import server
 from receiver.connection import Connection
 
 from .kept import Kept, connected, kept
@@ -77,14 +78,14 @@ async def test_first_words_in_pieces_keep_their_order(tmp_path: Path, fast_lane:
 
 
 async def test_silence_has_an_end(tmp_path: Path, fast_lane: bool) -> None:
-    async with running(tmp_path, fast_lane=fast_lane, keepalive_s=0.4) as one, silent(one, 3) as streams:
-        began = time.monotonic()
+    began = time.monotonic()
+    async with running(tmp_path, fast_lane=fast_lane, keepalive_s=1.0) as one, silent(one, 3) as streams:
         for reader, _ in streams:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await reader.read() == b""
-        assert time.monotonic() - began > 0.2
+        assert time.monotonic() - began >= 1.0
         await until(lambda: one.receiver._server.open.count == 0)
-        async with silent(one, 1) as ((reader, _),), asyncio.timeout(5):
+        async with silent(one, 1) as ((reader, _),), asyncio.timeout(60):
             assert await reader.read() == b""
 
 
@@ -92,7 +93,7 @@ async def test_a_stop_does_not_wait_for_who_says_nothing(tmp_path: Path) -> None
     async with running(tmp_path) as one, silent(one, 3) as streams:
         one.stop.set()
         for reader, _ in streams:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 assert await reader.read() == b""
 
 
@@ -102,7 +103,7 @@ async def test_who_speaks_goes_behind_who_is_silent(tmp_path: Path, fast_lane: b
         async with silent(one, 1) as ((quiet, _),):
             assert (await speaks.ask(kept(token=WRONG_TOKEN))).status == 404
             async with connected(one):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(60):
                     assert await quiet.read() == b""
                 assert (await speaks.ask(kept(token=WRONG_TOKEN))).status == 404
 
@@ -126,19 +127,18 @@ async def test_no_http_behind_a_callback_waits_for_its_answer(tmp_path: Path, fa
 @pytest.mark.parametrize("token", [TOKEN, WRONG_TOKEN], ids=["good", "wrong"])
 @pytest.mark.parametrize("declared", ["Content-Length: 10000000000", "Transfer-Encoding: chunked"])
 async def test_a_refused_body_without_a_near_end_is_not_read(
-    tmp_path: Path, fast_lane: bool, token: str, declared: str
+    tmp_path: Path, fast_lane: bool, token: str, declared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path, fast_lane=fast_lane, body_timeout_s=0.5, body_cap_bytes=100_000) as one:
+    monkeypatch.setattr(server, "_LINGER_S", 600.0)
+    async with running(tmp_path, fast_lane=fast_lane, body_timeout_s=600, body_cap_bytes=100_000) as one:
         reader, writer = await asyncio.open_connection("127.0.0.1", one.receiver.port)
         writer.write(f"POST /callbacks/{token} HTTP/1.1\r\nHost: x\r\n{declared}\r\n\r\n".encode() + b"30000\r\n")
-        began = time.monotonic()
         writer.write(b"x" * 150_000)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             answer = await reader.readuntil(b"}")
             assert Answered(answer).status == (413 if token == TOKEN else 404)
             with pytest.raises(ConnectionError):
-                await _write_on(writer)
-        assert time.monotonic() - began < 1.5  # reading on would have taken 2 s
+                await _write_on(writer)  # reading on would take ten minutes
         writer.close()
 
 

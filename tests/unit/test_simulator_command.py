@@ -46,7 +46,7 @@ async def start(*arguments: str) -> Process:
 
 async def finish(process: Process) -> tuple[int | None, str, str]:
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, err = await process.communicate()
     except TimeoutError:
         process.kill()
@@ -116,7 +116,7 @@ async def test_results_that_blu_gives_up_fail_the_run() -> None:
 async def test_ctrl_c_ends_with_a_summary(number: signal.Signals) -> None:
     async with receiver(200) as (url, asked):
         process = await start("--url", url, "--no-compare", "--count", "100000", "--rate", "50", "--json")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asked.wait()
         os.kill(process.pid, number)
         code, out, err = await finish(process)

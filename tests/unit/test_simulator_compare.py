@@ -178,7 +178,7 @@ class Pipe:
 
 
 async def watch(ledger: Ledger, held: Held, pipe: Pipe, patience_s: float, looks: list[Look]) -> Look:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await settle(Comparison(ledger, held), pipe, patience_s, asyncio.Event(), looks.append)
 
 
@@ -198,7 +198,7 @@ async def test_a_duplicate_that_comes_late_is_seen() -> None:
         looks.append(seen)
         held.table[next(iter(ledger.entries))] = 2
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         last = await settle(Comparison(ledger, held), Pipe(1, 0), 1, asyncio.Event(), late)
     assert looks[0].good
     assert not last.good

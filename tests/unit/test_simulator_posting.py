@@ -107,7 +107,7 @@ async def post(
 ) -> tuple[Simulator, Ledger]:
     ledger = ledger or Ledger("demo")
     manner = manner or Manner(rate=10_000)
-    async with receiver.serving(), asyncio.timeout(20):
+    async with receiver.serving(), asyncio.timeout(60):
         simulator = Simulator(receiver.url, ledger, clock or Tolled(), manner, asyncio.Event(), lambda: None)
         await simulator.run(made(count))
     return simulator, ledger
@@ -152,8 +152,9 @@ async def test_a_redirect_is_a_failure_and_is_not_followed(code: int) -> None:
 
 async def test_a_time_out_is_a_failure() -> None:
     receiver = Receiver(silence, status(200))
-    simulator, ledger = await post(receiver, manner=Manner(rate=10_000, timeout_s=0.1))
-    assert next(iter(ledger.entries.values())).statuses == [TIMED_OUT, 200]
+    simulator, ledger = await post(receiver, manner=Manner(rate=10_000, timeout_s=0.5))
+    *failed, last = next(iter(ledger.entries.values())).statuses
+    assert (set(failed), last) == ({TIMED_OUT}, 200)
     assert len(simulator.latencies_s) == 1
 
 
@@ -185,7 +186,7 @@ async def test_the_clock_can_be_sped_up() -> None:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     await post(receiver, clock=SpedUpClock(3_000))
-    assert 0.1 <= loop.time() - begun < 5
+    assert 0.1 <= loop.time() - begun < 60  # and not 300
 
 
 async def test_a_200_that_blu_does_not_hear_is_a_promise_and_is_posted_again() -> None:
@@ -199,11 +200,14 @@ async def test_a_200_that_blu_does_not_hear_is_a_promise_and_is_posted_again() -
 
 
 async def test_posts_under_way_are_bounded() -> None:
-    fifth = asyncio.Event()
+    fourth, fifth = asyncio.Event(), asyncio.Event()
 
     async def held(request: web.Request) -> web.StreamResponse:
+        if receiver.most_at_once >= 4:
+            fourth.set()
         if receiver.most_at_once > 4:
             fifth.set()
+        await fourth.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await fifth.wait()
@@ -229,8 +233,8 @@ async def test_a_stop_ends_posting_and_retries() -> None:
         stopping.set()
         return await status(503)(request)
 
-    async with Receiver(stop).serving() as receiver, asyncio.timeout(20):
-        simulator = Simulator(receiver.url, ledger, SpedUpClock(1), Manner(rate=5), stopping, lambda: None)
+    async with Receiver(stop).serving() as receiver, asyncio.timeout(60):
+        simulator = Simulator(receiver.url, ledger, SpedUpClock(1), Manner(rate=1), stopping, lambda: None)
         await simulator.run(made(1_000))
     assert simulator.started < 10
     assert simulator.started == simulator.given_up

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.standalone import ports as ports_module
 from ops.standalone.folder import PORTS, SECRETS, DataFolder, FolderInUse, read_up
 from ops.standalone.ports import PortTaken, check_free, free_ports, is_free
 
@@ -67,10 +68,16 @@ def test_a_new_name_gets_a_port_and_the_others_keep_theirs(tmp_path: Path) -> No
     assert len(set(ports.values())) == len(PORTS)
 
 
-def test_ports_stay_out_of_the_way_of_outgoing_connections() -> None:
-    ports = free_ports(map(str, range(50)), taken=range(20_000, 31_000))
-    assert all(31_000 <= port < 32_000 for port in ports.values())
-    assert all(map(is_free, ports.values()))
+def test_ports_stay_out_of_the_way_of_outgoing_connections_and_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = free_ports(["busy"])["busy"]
+    near = range(busy - 20, busy + 20)
+    monkeypatch.setattr(ports_module, "_RANGE", range(busy - 500, busy + 500))
+    with socket.create_server(("127.0.0.1", busy)):
+        assert not is_free(busy)
+        chosen = set(free_ports(map(str, range(30)), taken=set(ports_module._RANGE) - set(near)).values())
+    assert len(chosen) == 30
+    assert chosen < set(near) - {busy}
+    assert 19_000 < min(chosen) <= max(chosen) < 32_768
 
 
 def test_a_taken_port_is_named() -> None:
