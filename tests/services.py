@@ -158,7 +158,7 @@ async def create_topics(bootstrap_servers: str, **partitions: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        config = {"max.message.bytes": str(2 * 1024 * 1024)}
+        config = {"max.message.bytes": str(2 * 1024 * 1024), "retention.ms": "-1"}  # whatever time records have
         topics = [
             NewTopic(name.replace("_", "-"), count, 1, topic_configs=config) for name, count in partitions.items()
         ]

@@ -16,7 +16,7 @@ import aiohttp
 from consumers.sinks.storage.migrate import migrate
 from tests.services import Database, free_port
 
-START_S = 30.0
+START_S = 120.0
 _REPOSITORY = Path(__file__).parents[2]
 
 

@@ -23,7 +23,7 @@ from tests.services import Database
 
 from .destinations import DESTINATIONS, Destination, default
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 PARTITIONS = 3
 MERCHANTS = {"demo": Merchant(name="demo")}
 HOSTILE: list[Any] = [

@@ -185,10 +185,11 @@ async def test_a_cancelled_write_ends_before_the_next_begins(
 ) -> None:
     events = many(500)
     async with connect(settings, {}) as sink:
-        alone, write = threading.Lock(), sink._writing.write
+        alone, go_on, write = threading.Lock(), threading.Event(), sink._writing.write
 
         def watched(deliveries: Sequence[Delivery]) -> int:
             assert alone.acquire(blocking=False)
+            assert go_on.wait(60)
             version = write(deliveries)
             alone.release()
             return version
@@ -200,7 +201,10 @@ async def test_a_cancelled_write_ends_before_the_next_begins(
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         assert sink._running  # the thread goes on
-        await sink.write(live(events))
+        again = asyncio.create_task(sink.write(live(events)))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        await again
     await assert_exactly(settings, events)
 
 

@@ -39,7 +39,7 @@ def settings() -> Iterator[Settings]:
 
 def _create_bucket(port: int) -> None:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/lake", method="PUT")
-    for _ in range(300):
+    for _ in range(1_200):
         try:
             urllib.request.urlopen(request, timeout=5).close()  # noqa: S310  # moto
         except OSError:  # it starts

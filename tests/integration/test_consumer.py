@@ -154,14 +154,18 @@ async def test_replays_wait_while_more_and_more_live_results_do(kafka: Kafka, me
     memory.gate.clear()
     async with running(kafka, memory, max_events=100) as one:
         await until(lambda: one.status.joined, watched=one)
+        consumer = one.consumer._fetcher._consumer  # type: ignore[union-attr]
+        replays = {place for place in consumer.assignment() if place.topic != topics.DIAL_RESULTS}
+
+        def held() -> bool:
+            return one.consumer._fetcher._replay_held and replays <= consumer.paused()  # type: ignore[union-attr]
+
+        waits = asyncio.create_task(until(held, watched=one))  # for a second at least: until the lag is looked at again
         for number in range(3):
             await kafka.publish(event(number * 1_500 + each) for each in range(1_500))
             lag = (number + 1) * 1_500
             await until(lambda lag=lag: one.status.live_lag == lag, watched=one)  # type: ignore[misc]
-        consumer = one.consumer._fetcher._consumer  # type: ignore[union-attr]
-        held = {place for place in consumer.assignment() if place.topic != topics.DIAL_RESULTS}
-        assert one.consumer._fetcher._replay_held  # type: ignore[union-attr]
-        assert held <= consumer.paused()
+        await waits
         await kafka.publish([event(9_999)], topics.replay("memory"))
         memory.gate.set()
         await until(lambda: len(memory.effects) == 4_501, watched=one)
@@ -171,7 +175,7 @@ async def test_replays_wait_while_more_and_more_live_results_do(kafka: Kafka, me
 async def test_a_sink_that_is_away_for_long_costs_neither_events_nor_membership(
     kafka: Kafka, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_clients, "MAX_POLL_S", 3.0)
+    monkeypatch.setattr(kafka_clients, "MAX_POLL_S", 5.0)
     memory.away = SinkUnavailable("away")
     async with running(kafka, memory, max_events=100) as one:
         await until(lambda: one.status.joined, watched=one)
@@ -180,7 +184,7 @@ async def test_a_sink_that_is_away_for_long_costs_neither_events_nor_membership(
         await until(lambda: memory.calls > 2, watched=one)
         assert one.status.reasons_not_ready() == ["sink-unavailable"]
         with pytest.raises(TimeoutError):  # longer than aiokafka lets a member be that does not poll
-            await until(lambda: not one.status.joined, 7.0, one)
+            await until(lambda: not one.status.joined, 11.0, one)
         assert await kafka.committed("memory") == {}
         assert number(one, names.SINK_AVAILABLE) == 0
         assert one.status.live_lag == 1_000
@@ -196,10 +200,10 @@ async def test_the_time_that_a_destination_asks_for_is_kept(kafka: Kafka, memory
     await kafka.publish([event(1)])
     async with running(kafka, memory) as one:
         await until(lambda: memory.calls == 1, watched=one)
-        began = asyncio.get_running_loop().time()
         memory.away = None
         await until(lambda: memory.effects, watched=one)
-        assert 2 < asyncio.get_running_loop().time() - began < 30
+        asked, again = memory.called_at
+        assert again - asked >= 3
 
 
 async def test_a_rejected_event_becomes_a_dead_letter_and_the_others_go_on(kafka: Kafka, memory: Memory) -> None:
@@ -330,14 +334,14 @@ async def test_a_bug_in_the_sink_ends_the_process_without_a_commit(kafka: Kafka,
 
 async def test_a_write_that_never_ends_ends_the_process_and_held_rejects_do_not(kafka: Kafka, memory: Memory) -> None:
     memory.bad = lambda _: True
-    async with running(kafka, memory, watchdog_s=2, reject_hold_s=60, stop_grace_s=0.2) as one:
+    async with running(kafka, memory, watchdog_s=4, reject_hold_s=60, stop_grace_s=0.2) as one:
         await kafka.publish([event(1)])
         await until(lambda: memory.calls == 1 and one.status.live_lag == 1 and one.status.waiting == 0, watched=one)
         with pytest.raises(TimeoutError):  # there is lag, and nothing to do
-            await until(one.task.done, 4)
+            await until(one.task.done, 7)
         memory.gate.clear()
         await kafka.publish([event(2)])
-        with pytest.raises(StandsStill, match="nothing moved for 2 s") as stopped:
+        with pytest.raises(StandsStill, match="nothing moved for 4 s") as stopped:
             await asyncio.wait_for(asyncio.shield(one.task), 60)
     assert stopped.value.exit_code == 75
     assert sum((await kafka.committed("memory")).values()) == 0
@@ -371,7 +375,7 @@ async def test_a_rebalance_does_not_wait_for_a_sink_that_is_away(kafka: Kafka, m
     async with running(kafka, memory) as first:
         await until(lambda: memory.calls == 1, watched=first)
         async with running(kafka, healthy) as second:
-            await until(lambda: second.status.joined and healthy.effects, 15, second)
+            await until(lambda: second.status.joined and healthy.effects, watched=second)
         first.stop.set()
         await asyncio.wait_for(first.task, 60)
     async with running(kafka, healthy) as third:

@@ -8,11 +8,11 @@ import json
 import random
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -21,12 +21,14 @@ import pytest
 from consumers.sink import EventsRejected, SinkUnavailable
 from consumers.sinks.crm import CrmSink, Settings, connect, event_ids
 from consumers.sinks.storage.migrate import migrate
+from ops.standalone import crm_desk
 from schemas import wire
 from schemas.event import DialResult
 from tests.crm import TOKEN, Crm, called, deliveries, event, sandbox
 from tests.services import Database
 
-LIMIT_S = 30.0
+LIMIT_S = 90.0
+LATE_S = 3_600.0  # with the fixture `arrives`: until that is set
 NEVER = "postgresql://nobody:nothing@127.0.0.1:1/nothing"
 
 
@@ -54,6 +56,10 @@ class Place:
     async def states(self) -> dict[str, str]:
         return {str(row["event_id"]): row["state"] for row in await self.query("SELECT * FROM ops.crm_ledger")}
 
+    async def delayed(self) -> bool:
+        """Tell whether the call that the script delays has come: then nothing is left in the script."""
+        return not await self.crm.get("/faults")
+
     async def lose_locks(self) -> None:
         """Cut the connection that holds the contacts' locks, as after a freeze."""
         cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -66,6 +72,18 @@ async def place(postgres: Database, tmp_path: Path) -> AsyncIterator[Place]:
     await migrate(dsn)
     async with sandbox(tmp_path / "state") as crm:
         yield Place(crm, dsn)
+
+
+@pytest.fixture
+async def arrives(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Calls that a fault delays by LATE_S arrive at the CRM when this is set."""
+    event = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await (event.wait() if seconds == LATE_S else asyncio.sleep(seconds))
+
+    monkeypatch.setattr(crm_desk, "asyncio", SimpleNamespace(sleep=sleep))
+    return event
 
 
 async def until(condition: Callable[[], Any]) -> Any:
@@ -152,7 +170,8 @@ async def test_a_lost_reply_is_repeated_and_has_one_effect(place: Place, fault: 
         await settle(sink, one)
     assert await place.crm.effects() == [one.event_id]
     (row,) = await place.query("SELECT * FROM ops.crm_ledger")
-    assert (row["state"], row["attempts"], row["contact"], row["destination"]) == ("done", 2, "demo:1", "hubspot")
+    assert (row["state"], row["contact"], row["destination"]) == ("done", "demo:1", "hubspot")
+    assert row["attempts"] >= 2  # more where the machine is too busy for so short a limit
     assert row["remote_id"] == (await place.crm.get("/contacts/demo:1"))["id"]
 
 
@@ -238,14 +257,17 @@ async def test_every_vendor_keeps_the_newest_and_one_effect(place: Place, vendor
 
 
 @pytest.mark.parametrize("vendor", ["hubspot", "salesforce", "webhook"])
-async def test_a_stale_call_is_repaired_at_a_crm_that_remembers_keys(place: Place, vendor: str) -> None:
+async def test_a_stale_call_is_repaired_at_a_crm_that_remembers_keys(
+    place: Place, vendor: str, arrives: asyncio.Event
+) -> None:
     stale, newer = called("1", 1), called("1", 2)
-    async with place.sink(vendor=vendor) as frozen, place.sink(vendor=vendor) as other:
-        await place.crm.faults({"delay_s": 1.5})
+    async with place.sink(vendor=vendor, call_timeout_s=LIMIT_S) as frozen, place.sink(vendor=vendor) as other:
+        await place.crm.faults({"delay_s": LATE_S})
         writing = asyncio.create_task(settle(frozen, stale))
-        await until(place.states)
+        await until(place.delayed)
         await place.lose_locks()
         await settle(other, newer)
+        arrives.set()
         await writing
     assert await place.crm.effects() == [newer.event_id, stale.event_id, newer.event_id]
     assert await place.crm.shows("demo:1") == newer.event_id
@@ -266,13 +288,13 @@ async def test_a_refused_token_pauses_and_rejects_nothing(
     place: Place, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     events = [event(str(number), name="Canary Bob", mobile="138****0101") for number in range(120)]
-    async with place.sink(token="wrong" if status == 401 else TOKEN, pause_s=12.0) as sink:
+    async with place.sink(token="wrong" if status == 401 else TOKEN, pause_s=600.0) as sink:
         if status == 403:
             await place.crm.faults({"calls": None, "status": 403})
         for _ in range(3):
             with pytest.raises(SinkUnavailable) as away:
                 await sink.write(deliveries(*events))
-            assert away.value.retry_after_s == pytest.approx(12.0, abs=3)
+            assert away.value.retry_after_s == pytest.approx(600.0, abs=100)
         assert len(await place.crm.calls()) <= 2  # and not a call more during the pause
     await place.crm.good_days()
     assert set((await place.states()).values()) == {"pending"}
@@ -301,7 +323,7 @@ asyncio.run(main())
 
 
 def start(place: Place, events: Sequence[DialResult]) -> subprocess.Popen[bytes]:
-    settings = {"url": place.crm.url, "token": TOKEN, "ledger_dsn": place.dsn}
+    settings = {"url": place.crm.url, "token": TOKEN, "ledger_dsn": place.dsn, "call_timeout_s": LIMIT_S}
     given = {"settings": settings, "events": [wire.encode(one).value.decode() for one in events]}
     process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
     assert process.stdin
@@ -323,7 +345,7 @@ async def child(place: Place, *events: DialResult) -> AsyncIterator[subprocess.P
 
 async def test_killed_between_call_and_ledger_and_redelivered_in_other_cuts(place: Place) -> None:
     old, new, other = called("1", 1), called("1", 2), called("2", 1)
-    await place.crm.faults({"reply_delay_s": 20})
+    await place.crm.faults({"reply_delay_s": 3_600})
     async with child(place, old, new, other) as process:
         assert len(await until(place.crm.effects)) == 2
         process.kill()
@@ -339,7 +361,7 @@ async def test_killed_between_call_and_ledger_and_redelivered_in_other_cuts(plac
 
 async def test_killed_before_the_call_arrives(place: Place) -> None:
     one = event("1")
-    await place.crm.faults({"delay_s": 20})
+    await place.crm.faults({"delay_s": 3_600})
     async with child(place, one) as process:
         await until(place.states)
         process.kill()
@@ -367,32 +389,35 @@ async def test_two_writers_race_for_the_same_contacts(place: Place) -> None:
         assert await place.crm.shows(f"demo:{contact}") == log[contact * each + each - 1].event_id
 
 
-@pytest.mark.parametrize("fault", [{"delay_s": 1.5}, {"delay_s": 1.5, "reply_delay_s": 30}])
-async def test_a_stale_call_of_one_that_lost_its_locks_is_repaired(place: Place, fault: dict[str, Any]) -> None:
+@pytest.mark.parametrize("reply", [{}, {"lose": True}], ids=["answered", "lost"])
+async def test_a_stale_call_of_one_that_lost_its_locks_is_repaired(
+    place: Place, reply: dict[str, Any], arrives: asyncio.Event
+) -> None:
     stale, newer = called("1", 1), called("1", 2)
-    async with place.sink(call_timeout_s=3.0) as frozen, place.sink() as other:
-        await place.crm.faults(fault)
+    async with place.sink(call_timeout_s=LIMIT_S) as frozen, place.sink() as other:
+        await place.crm.faults({"delay_s": LATE_S} | reply)
         writing = asyncio.create_task(settle(frozen, stale))
-        await until(place.states)
+        await until(place.delayed)
         await place.lose_locks()
         await settle(other, newer)
         assert await place.crm.shows("demo:1") == newer.event_id
+        arrives.set()
         await writing
     assert await place.crm.effects() == [newer.event_id, stale.event_id, newer.event_id]
     assert await place.crm.shows("demo:1") == newer.event_id
     assert await place.states() == {stale.event_id: "superseded", newer.event_id: "done"}
 
 
-async def test_contacts_in_other_hands_are_waited_for_within_bounds(place: Place) -> None:
-    async with place.sink() as holder, place.sink(lock_timeout_s=0.3) as other:
-        await place.crm.faults({"delay_s": 5})
+async def test_contacts_in_other_hands_are_waited_for_within_bounds(place: Place, arrives: asyncio.Event) -> None:
+    async with place.sink(call_timeout_s=LIMIT_S) as holder, place.sink(lock_timeout_s=0.3) as other:
+        await place.crm.faults({"delay_s": LATE_S})
         holding = asyncio.create_task(settle(holder, event("1", "a"), event("2")))
-        await until(place.states)
-        started = time.monotonic()
+        await until(place.delayed)
         with pytest.raises(SinkUnavailable) as away:
             await other.write(deliveries(event("1", "b")))
         assert away.value.reason == "ledger-sqlstate-55P03"
-        assert time.monotonic() - started < 4.5
+        assert not holding.done(), "they are in other hands all the time"
+        assert not arrives.is_set()
         await settle(other, event("3"))
         holding.cancel()
         await asyncio.wait((holding,))
@@ -401,10 +426,10 @@ async def test_contacts_in_other_hands_are_waited_for_within_bounds(place: Place
 
 
 async def test_a_cancelled_write_leaves_no_lock(place: Place) -> None:
-    async with place.sink(lock_timeout_s=1.0) as sink, place.sink(lock_timeout_s=1.0) as other:
-        await place.crm.faults({"delay_s": 20})
+    async with place.sink(lock_timeout_s=20.0) as sink, place.sink(lock_timeout_s=20.0) as other:
+        await place.crm.faults({"delay_s": 3_600})
         writing = asyncio.create_task(sink.write(deliveries(event("1"))))
-        await until(place.states)
+        await until(place.delayed)
         writing.cancel()
         await asyncio.wait((writing,))
         await other.write(deliveries(event("1")))

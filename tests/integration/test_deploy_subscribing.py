@@ -104,7 +104,7 @@ async def test_java(place: Place, tmp_path: Path) -> None:
     (tmp_path / "Subscriber.java").write_text(place.fill_in(snippet("java", "In Java")))
     compiler = tool("javac", "compiles the documented subscriber")
     classes = f"{jars.classpath()}:{tmp_path}"
-    subprocess.run([compiler, "-cp", classes, "Subscriber.java"], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([compiler, "-cp", classes, "Subscriber.java"], cwd=tmp_path, check=True, timeout=180)
     java = Path(compiler).with_name("java")
     command = [str(java), "-XX:TieredStopAtLevel=1", "-cp", classes, "Subscriber"]
     await receives_dedupes_and_starts_yesterday(place, command, tmp_path)

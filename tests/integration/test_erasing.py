@@ -111,8 +111,8 @@ async def test_an_erasure_waits_for_the_write_in_progress_and_comes_behind_it(ka
 async def test_of_two_members_both_erase_and_the_owner_of_the_partition_leaves_the_receipt(kafka: Kafka) -> None:
     memory, receipts = Memory(), Receipts()
     async with (
-        running(kafka, memory, receipts=receipts, session_timeout_s=2) as one,
-        running(kafka, memory, receipts=receipts, session_timeout_s=2) as two,
+        running(kafka, memory, receipts=receipts) as one,
+        running(kafka, memory, receipts=receipts) as two,
     ):
         both = (one.consumer, two.consumer)
         await until(lambda: all(each._fetcher and each._fetcher._consumer.assignment() for each in both))
@@ -127,7 +127,7 @@ async def test_of_two_members_both_erase_and_the_owner_of_the_partition_leaves_t
 async def test_a_dead_letter_of_an_erased_contact_is_not_written(kafka: Kafka) -> None:
     memory, receipts = Memory(), Receipts()
     memory.bad = lambda one: one.record_id == "7"
-    async with running(kafka, memory, receipts=receipts, reject_hold_s=3) as one:
+    async with running(kafka, memory, receipts=receipts, reject_hold_s=3_600) as one:
         await kafka.publish([event(7)])
         await until(lambda: memory.deliveries, watched=one)  # held: nothing says yet whether it is the deploy
         asked = await kafka.erase("7")

@@ -36,7 +36,7 @@ def open_sockets(port: int) -> int:
 
 async def nothing_is_open(port: int, complaints: list[Any]) -> None:
     """Sockets close in the loop's next turns; nobody may have had to close one by its finalizer."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while open_sockets(port):
             await asyncio.sleep(0.01)
     assert not complaints
@@ -85,7 +85,7 @@ async def test_a_client_cancelled_while_it_starts_or_stops_leaves_no_connection(
     complaints, chance = complaints_of_the_loop(), random.Random(5)
 
     async def begin() -> None:
-        async with started(kind(bootstrap_servers=own_broker.bootstrap_servers), 5, 1):
+        async with started(kind(bootstrap_servers=own_broker.bootstrap_servers), 60, 1):
             await asyncio.sleep(chance.uniform(0, 0.002))
 
     for _ in range(CUTS // 5):
@@ -106,7 +106,7 @@ async def test_a_broker_that_hangs_is_let_go_in_time_with_what_was_being_sent(ow
     complaints = complaints_of_the_loop()
     client = AIOKafkaProducer(bootstrap_servers=own_broker.bootstrap_servers, max_request_size=8 << 20)
     try:
-        async with asyncio.timeout(60), started(client, 5, 0.5):
+        async with asyncio.timeout(60), started(client, 60, 0.5):
             await client.send_and_wait(topics.DIAL_RESULTS, b"first", partition=0)
             own_broker.send_signal(signal.SIGSTOP)
             sending = [
@@ -117,7 +117,7 @@ async def test_a_broker_that_hangs_is_let_go_in_time_with_what_was_being_sent(ow
         nothing_is_left(complaints)
     finally:
         own_broker.send_signal(signal.SIGCONT)
-    _, unanswered = await asyncio.wait(sending, timeout=5)
+    _, unanswered = await asyncio.wait(sending, timeout=60)
     assert not unanswered
     assert {type(answer.exception()) for answer in sending} == {KafkaError}
 

@@ -71,7 +71,7 @@ async def of(reader: Reader, merchant: str, count: int) -> list[tuple[str, str]]
         decoded = [wire.decode(record.value) for record in records]  # type: ignore[attr-defined]
         return [event for event in decoded if event.merchant == merchant]
 
-    await reader.until(lambda records: len({event.event_id for event in mine(records)}) >= count, 60)
+    await reader.until(lambda records: len({event.event_id for event in mine(records)}) >= count, 120)
     return [(event.record_id, event.record()["text"]) for event in mine(reader.records)]
 
 
@@ -82,7 +82,7 @@ async def test_what_is_journaled_is_published_in_order_counted_and_marked(broker
         async with publishing(tmp_path, broker.bootstrap_servers) as (journal, counts):
             for start in range(0, 3_000, 1_000):  # three segments at least
                 await append(journal, merchant, start, 1_000)
-            await until(lambda: journal.waiting == 0, 60)
+            await until(lambda: journal.waiting == 0, 120)
             await until(lambda: counts.published[merchant] == 3_000)
             assert counts.kafka_up
         got = await of(reader, merchant, 3_000)
@@ -102,10 +102,12 @@ async def test_a_killed_publisher_is_started_again_and_nothing_is_missing_or_out
             async with publishing(tmp_path, broker.bootstrap_servers) as (journal, counts):
                 for start in range(0, 6_000, 2_000):
                     await append(journal, merchant, start, 2_000)
-                    await until(lambda: publishing_pids() and counts.kafka_up, 30)
-                    os.kill(publishing_pids()[0], signal.SIGKILL)
+                    await until(lambda: publishing_pids() and counts.kafka_up, 120)
+                    pid = publishing_pids()[0]
+                    os.kill(pid, signal.SIGKILL)
+                    await until(lambda pid=pid: pid not in publishing_pids())  # type: ignore[misc]
                     await until(lambda: not counts.kafka_up or journal.waiting == 0)
-                await until(lambda: journal.waiting == 0, 60)
+                await until(lambda: journal.waiting == 0, 120)
         got = await of(reader, merchant, 6_000)
     assert [log["event"] for log in logs].count("publishing_process_ended") == 3
     for contact in {contact for contact, _ in got}:
@@ -117,7 +119,7 @@ async def test_a_killed_publisher_is_started_again_and_nothing_is_missing_or_out
 async def test_why_nothing_is_published_reaches_the_receiver(tmp_path: Path) -> None:
     async with publishing(tmp_path, "127.0.0.1:1") as (journal, counts):
         await journal.append("demo", body("1"), RECEIVED_MS)
-        await until(lambda: counts.stalled_for == "unreachable", 30)
+        await until(lambda: counts.stalled_for == "unreachable", 120)
         assert counts.publish_failures >= 1
         assert not counts.kafka_up
         assert journal.waiting == 1
@@ -134,7 +136,7 @@ async def test_damage_is_set_aside_counted_and_stepped_over(broker: Broker, tmp_
     async with reading(broker, topics.DIAL_RESULTS) as reader:
         async with publishing(tmp_path, broker.bootstrap_servers) as (opened, counts):
             await opened.append(merchant, body("1", "3" * 50), RECEIVED_MS)
-            await until(lambda: opened.waiting == 0, 30)
+            await until(lambda: opened.waiting == 0, 120)
             assert counts.damaged + opened.damaged_callbacks == 1
         got = await of(reader, merchant, 3)
     assert [text[0] for _, text in got] == ["0", "2", "3"]

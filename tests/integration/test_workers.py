@@ -56,10 +56,10 @@ class Workers:
             process = await asyncio.create_subprocess_exec(*command, env=self.environment, stdout=log, stderr=log)
         try:
             name = "supervisor_started" if count > 1 else "receiver_started"
-            await until(lambda: any(event["event"] == name for event in self.events()), 60)
+            await until(lambda: any(event["event"] == name for event in self.events()), 120)
             started = next(event for event in self.events() if event["event"] == name)
             self.port, self.admin_port = started["port"], started["admin_port"]
-            await until(lambda: len([e for e in self.events() if e["event"] == "receiver_started"]) >= count, 60)
+            await until(lambda: len([e for e in self.events() if e["event"] == "receiver_started"]) >= count, 120)
             yield process
         finally:
             if process.returncode is None:
@@ -90,7 +90,7 @@ def values(text: str, name: str) -> dict[str, float]:
 async def post_all(workers: Workers, numbers: range) -> set[int]:
     """Post each until it is answered 200; a connection that is refused or reset is tried again, and returned."""
     broken: set[int] = set()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
 
         async def one(number: int) -> None:
             for _ in range(200):
@@ -155,7 +155,7 @@ async def test_a_killed_supervisor_takes_its_workers_along(tmp_path: Path) -> No
     async with workers.running(2) as process:
         pids = children(process.pid)
         process.kill()
-        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+        await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
 
 async def test_what_a_worker_left_is_published_when_there_are_fewer(broker: Broker, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_workers_are_replaced_in_turn_without_a_broken_connection(tmp_path
         posting = asyncio.create_task(post_all(workers, range(1_500)))
         process.send_signal(signal.SIGUSR2)
         broken = await posting
-        await until(lambda: any(event["event"] == "workers_replaced" for event in workers.events()), 90)
+        await until(lambda: any(event["event"] == "workers_replaced" for event in workers.events()), 180)
         assert not set(before) & set(children(process.pid))
     assert not broken
 

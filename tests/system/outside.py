@@ -24,8 +24,8 @@ from deltalake import DeltaTable, QueryBuilder
 
 COMMAND = str(Path(sys.executable).with_name("dial-results"))
 START_S = 180  # cold: jars are fetched
-STOP_S = 60
-ARRIVE_S = 60
+STOP_S = 120
+ARRIVE_S = 120
 T = TypeVar("T")
 
 
@@ -49,7 +49,7 @@ def ask(url: str, body: bytes | None = None, method: str | None = None) -> Answe
     headers = {"Content-type": "application/json"}
     request = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310  # our own address
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
             return Answer(response.status, dict(response.headers), response.read())
     except urllib.error.HTTPError as error:
         return Answer(error.code, dict(error.headers), error.read())
@@ -137,12 +137,12 @@ class Up:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result(60)
+        return pool.submit(asyncio.run, work).result(120)
 
 
 def part(data: Path, action: str, name: str) -> subprocess.CompletedProcess[str]:
     command = (COMMAND, "part", action, name, "--data", str(data))
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
 
 
 def _described(pid: int) -> bytes:
