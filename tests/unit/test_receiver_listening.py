@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.listening import take_the_last
+from receiver.listening import _drop_new_ones, take_the_last
 
 from .receivers import Answered, post, running
 
@@ -37,9 +37,20 @@ async def test_a_stop_answers_what_waits_in_the_kernel(tmp_path: Path) -> None:
     assert await asyncio.to_thread(answers, clients) == [200] * CLIENTS
 
 
+def can_hold_back() -> bool:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        try:
+            _drop_new_ones(other.fileno())
+        except OSError:
+            return False
+    return True
+
+
 async def test_nobody_begins_a_connection_once_the_last_are_taken() -> None:
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
     async with server:
+        if not can_hold_back():
+            pytest.skip("SKIPPED: this kernel takes no filter at a listening socket, and nothing is held back then")
         address = server.sockets[0].getsockname()
         with socket.create_connection(address, timeout=5):  # before
             await take_the_last(server.sockets)
