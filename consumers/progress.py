@@ -23,11 +23,9 @@ class Progress:
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Take a batch whose every record is settled, or held back as a reject."""
-        last: dict[tuple[str, int], int] = {}
-        for outcome in outcomes:
-            record = outcome.received.record
-            last[record.topic, record.partition] = record.offset
-        self._done |= {TopicPartition(*place): offset + 1 for place, offset in last.items()}
+        records = [outcome.received.record for outcome in outcomes]
+        last = {(record.topic, record.partition): record for record in records}
+        self._done |= {TopicPartition(*place): record.offset + 1 for place, record in last.items()}
 
     def to_commit(self, held: Iterable[Outcome]) -> dict[TopicPartition, int]:
         """Return what is done and not committed yet: never beyond a record that is held back."""

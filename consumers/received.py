@@ -11,7 +11,6 @@ import msgspec
 from consumers.records import Record
 from consumers.sink import Delivery
 from schemas import topics, wire
-from schemas.wire import decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +36,10 @@ def receive_all(records: Sequence[Record]) -> list[Received]:
     topic, partition = records[0].topic, records[0].partition
     if topic == topics.DIAL_RESULTS:
         with suppress(wire.InvalidRecord):
+            events = wire.decode_all([one.value or b"" for one in records])
             return [
-                Received(one, Delivery(decode(one.value), topic, partition, one.offset, resent=_is_resent(one)))
-                for one in records
+                Received(one, Delivery(event, topic, partition, one.offset, None, None, _is_resent(one.headers)))
+                for one, event in zip(records, events, strict=True)
             ]
     return [receive(one) for one in records]
 
@@ -51,7 +51,7 @@ def receive(record: Record) -> Received:
     except wire.InvalidRecord as error:
         return Received(record, None, error.reason)
     if record.topic == topics.DIAL_RESULTS:
-        delivery = Delivery(event, record.topic, record.partition, record.offset, resent=_is_resent(record))
+        delivery = Delivery(event, record.topic, record.partition, record.offset, resent=_is_resent(record.headers))
         return Received(record, delivery)
     return Received(record, _replayed(event, record))
 
@@ -66,9 +66,9 @@ def look_inside(received: Received) -> Received:
     return received
 
 
-def _is_resent(record: Record) -> bool:
+def _is_resent(headers: Sequence[tuple[str, bytes]]) -> bool:
     """Look only where there are more headers than every event has."""
-    return len(record.headers) > wire.HEADERS and topics.RESENT in map(_NAME, record.headers)
+    return len(headers) > wire.HEADERS and topics.RESENT in map(_NAME, headers)
 
 
 def _replayed(event: DialResult, record: Record) -> Delivery:

@@ -72,17 +72,17 @@ class Settling:
         """
         deliveries = [received.delivery for received in batch if received.delivery]
         left = await self._left_to_live(deliveries)
-        deliveries = [one for one in deliveries if one.original not in left]
+        due = [one for one in deliveries if one.original not in left] if left else deliveries
         try:
-            reasons, attempts = await self._write(sink, deliveries) if deliveries else ({}, 1)
+            reasons, attempts = await self._write(sink, due) if due else ({}, 1)
         except InvalidRecord:  # rare: an event is decoded where it is used, and this one cannot be
             readable = [look_inside(received) for received in batch]
             if readable == batch:
                 raise
             return await self.settle(sink, readable)
-        self._parts.metrics.left_to_live.inc(sum(one.delivery.original in left for one in batch if one.delivery))
+        self._parts.metrics.left_to_live.inc(len(deliveries) - len(due))
         return [
-            Outcome(one, reasons.get(one.delivery.event.event_id) if one.delivery else one.reason, attempts)
+            Outcome(one, reasons.get(one.delivery.event.event_id) if reasons and one.delivery else one.reason, attempts)
             for one in batch
         ]
 
@@ -115,7 +115,7 @@ class Settling:
         async with self._one_at_a_time:
             began = time.perf_counter()
             # Looked up here: an erasure that was heard of since the batch came is done before this, or behind it.
-            left = [one for one in deliveries if not self._parts.suppression.holds(one)]
+            left = self._parts.suppression.spares(deliveries)
             self._parts.metrics.suppressed.inc(len(deliveries) - len(left))
             return await self._call(sink, left, began) if left else {}
 

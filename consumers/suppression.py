@@ -10,6 +10,8 @@ from aiokafka import TopicPartition
 from schemas import erasure, topics
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiokafka import AIOKafkaConsumer
 
     from consumers.received import Received
@@ -57,9 +59,9 @@ class Suppression:
             await self._read.wait()
         self._sure_of = tenure
 
-    def holds(self, one: Delivery) -> bool:
-        """Tell whether this delivery is to be left out."""
-        return bool(self._keys) and one.event.key in self._keys
+    def spares(self, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Return those that are not to be left out."""
+        return [one for one in deliveries if one.event.key not in self._keys] if self._keys else deliveries
 
     def holds_record(self, one: Received) -> bool:
         """Tell the same of a record, also where it cannot be decoded."""

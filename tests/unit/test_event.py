@@ -121,6 +121,19 @@ def test_what_is_no_event_is_refused_with_a_reason(change: tuple[bytes, bytes], 
     with pytest.raises(InvalidRecord) as raised:
         wire.decode(value.replace(*change))
     assert raised.value.reason == reason
+    with pytest.raises(InvalidRecord) as raised:
+        wire.decode_all([value, value.replace(*change), value])
+    assert raised.value.reason == reason
+
+
+def test_many_events_are_read_as_each_alone() -> None:
+    values = [wire.encode(documented()).value, wire.encode(dial_result("demo", "2", BluRecord(0, "1", b"{}"), 0)).value]
+    assert wire.decode_all(values) == [wire.decode(value) for value in values]
+    assert wire.decode_all([]) == []
+    two_ids = values[0].replace(b"39500fbc-", b"39500fbc-0000-8000-8000-000000000000\\n39500fbc-")
+    for wrong in (b"", two_ids):
+        with pytest.raises(InvalidRecord):
+            wire.decode_all([values[0], wrong])
 
 
 @pytest.mark.parametrize(
