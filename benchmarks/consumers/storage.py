@@ -122,7 +122,7 @@ def _speed(bench: Bench, rounds: Sequence[tuple[float, float]], size: str) -> li
 
 def _plain(row: Row) -> Row:
     """Give what asyncpg takes as it comes: times as `datetime`, JSON as text."""
-    times = [None if one is None else _EPOCH + timedelta(microseconds=one[0]) for one in (row[4], row[9])]
+    times = [None if one is None else _EPOCH + timedelta(microseconds=one) for one in (row[4], row[9])]
     json = (None if one is None else str(one, "utf-8") for one in row[10:])
     return (*row[:4], times[0], *row[5:9], times[1], *json)
 

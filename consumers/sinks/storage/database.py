@@ -126,11 +126,9 @@ class Database:
             there = f"at revision {revision}" if revision else "not there"
             raise SinkUnavailable(f"its tables are {there}, {HEAD} is needed: run `dial-results storage migrate`")
         # JSON goes as the bytes that came: no decoding and encoding on the way, and PostgreSQL is who checks them.
-        await connection.set_type_codec("json", schema="pg_catalog", encoder=_as_it_is, decoder=bytes, format="binary")
         # Times as PostgreSQL counts them: asyncpg's way from a datetime costs half of what it costs to send a row.
-        await connection.set_type_codec(
-            "timestamptz", schema="pg_catalog", encoder=_as_it_is, decoder=_as_it_is, format="tuple"
-        )
+        for name, sent_as in (("json", "bytea"), ("timestamptz", "int8")):
+            await connection.set_builtin_type_codec(name, schema="pg_catalog", codec_name=sent_as, format="binary")
         # Whatever the server's default: returning from a write is the permission to commit.
         if await connection.fetchval("SHOW synchronous_commit") == "off":
             await connection.execute("SET synchronous_commit = on")
@@ -140,7 +138,3 @@ class Database:
         await connection.execute(
             f"SET statement_timeout = {limit_ms}; SET idle_in_transaction_session_timeout = {limit_ms}"
         )
-
-
-def _as_it_is(json: object) -> object:
-    return json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from schemas.mapping import FieldReader
+from schemas.mapping import NOTHING, FieldReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,6 @@ COLUMNS = (
 
 Row = tuple[Any, ...]
 
-_NULL = b"null"
 _NUL = "\0"  # a text column cannot hold it; the record column does, as an escape
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 _MICROSECOND = timedelta(microseconds=1)
@@ -47,7 +46,7 @@ class Rows:
     def row(self, event: DialResult) -> Row:
         """Return the event's values in the order of `COLUMNS`, as `Database` sends them.
 
-        Times are PostgreSQL's own (microseconds since 2000, in a tuple), JSON columns the bytes that came.
+        Times are PostgreSQL's own (microseconds since 2000), JSON columns the bytes that came.
 
         Raises:
             InvalidRecord: a mapped field says something that no reader can hold.
@@ -55,19 +54,19 @@ class Rows:
         reader = self._readers.get(event.merchant, self._other)
         found = reader.decode(event)
         name, mobile, conclusion, called_at, _ = reader.fields(found)
-        ext_vars, call_vars = bytes(found.ext_vars), bytes(found.call_vars)
+        ext_vars, call_vars = found.ext_vars, found.call_vars
         return (
             event.event_id,
             event.merchant,
             event.task_id,
             event.record_id,
-            ((event.received_at - _EPOCH) // _MICROSECOND,),
+            (event.received_at - _EPOCH) // _MICROSECOND,
             event.source,
             None if name and _NUL in name else name,
             None if mobile and _NUL in mobile else mobile,
             None if conclusion and _NUL in conclusion else conclusion,
-            None if called_at is None else ((called_at - _EPOCH) // _MICROSECOND,),
-            None if ext_vars == _NULL else ext_vars,
-            None if call_vars == _NULL else call_vars,
+            None if called_at is None else (called_at - _EPOCH) // _MICROSECOND,
+            None if ext_vars == NOTHING else ext_vars,
+            None if call_vars == NOTHING else call_vars,
             event.result,
         )
