@@ -99,7 +99,7 @@ async def _supervise(supervisor: Supervisor) -> int:
 
 async def _receive(settings: ReceiverSettings, leash: Leash | None) -> int:
     def publishing(journal: Journal, counts: PublishCounts) -> PublishingProcess:
-        return PublishingProcess(journal, counts, settings.log_level, dict(os.environ))
+        return PublishingProcess(journal, counts, settings.log_level, KafkaSettings().client())
 
     try:
         receiver = Receiver(settings, publishing)

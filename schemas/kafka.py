@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .kafka_client import KafkaClient
 
 
 class KafkaSettings(BaseSettings):
@@ -31,33 +32,17 @@ class KafkaSettings(BaseSettings):
     ssl_certfile: Path | None = Field(None, description="our certificate, for mutual TLS")
     ssl_keyfile: Path | None = Field(None, description="the key of our certificate")
 
+    def client(self) -> KafkaClient:
+        """Return the same in plain values, the password among them."""
+        said = {name: str(value) for name, value in self.model_dump(exclude_none=True).items()}
+        if self.sasl_password:
+            said["sasl_password"] = self.sasl_password.get_secret_value()
+        return KafkaClient(**said)
+
     def client_options(self) -> dict[str, Any]:
         """Return the keyword arguments that aiokafka's clients share. Reads the certificate files.
 
         Raises:
             OSError: a file is missing or cannot be read.
         """
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": self.security_protocol,
-        }
-        if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = self._ssl_context()
-        if self.security_protocol.startswith("SASL"):
-            options |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self._password(),
-            }
-        return options
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ssl_cafile)
-        if self.ssl_certfile:
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile)
-        return context
-
-    def _password(self) -> str | None:
-        if self.sasl_password_file:
-            return self.sasl_password_file.read_text().strip()
-        return self.sasl_password.get_secret_value() if self.sasl_password else None
+        return self.client().options()

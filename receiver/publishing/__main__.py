@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -21,13 +20,9 @@ from receiver.counts import PublishCounts
 from receiver.heap import one_heap
 from receiver.publisher import Publisher
 from receiver.publishing.followed import FollowedJournal
-from receiver.publishing.messages import LINE_BYTES
-from schemas.kafka import KafkaSettings
+from receiver.publishing.messages import LINE_BYTES, said_first
 from schemas.logs import configure_logging
 from schemas.quiet import quieten, report_stray, report_uncaught
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Where one busy core is all there is, acknowledging gets the greater part of it: what waits is safe in the journal.
 # After 5 s of requests that fill the core, of which a bare handler takes 24,500/s: with 0 we take 28,200/s and 16,000
@@ -48,14 +43,15 @@ def main() -> int:
     gc.freeze()
     gc.set_threshold(100_000, 10, 10)  # a window's records are freed by their references alone
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(socket.socket(fileno=fd), folder, published, KafkaSettings().client_options()))
+        runner.run(_run(socket.socket(fileno=fd), folder, published))
     return 0
 
 
-async def _run(receiver: socket.socket, folder: Path, published: int, options: Mapping[str, Any]) -> None:
+async def _run(receiver: socket.socket, folder: Path, published: int) -> None:
     asyncio.get_running_loop().set_exception_handler(report_stray)
     counts = PublishCounts()
     reader, writer = await asyncio.open_connection(sock=receiver, limit=LINE_BYTES)
+    options = said_first(await reader.readline()).options()
     journal = FollowedJournal(folder, published, counts, writer)
     following = asyncio.create_task(journal.follow(reader))
     publishing = asyncio.create_task(Publisher(journal, options, counts).run())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from receiver.counts import PublishCounts  # msgspec reads the annotations
+from schemas.kafka_client import KafkaClient
 
 if TYPE_CHECKING:
     from asyncio import StreamWriter
@@ -52,6 +53,8 @@ def _counted(_kind: type, value: Any) -> Counter[str]:  # noqa: ANN401  # msgspe
 _encode = msgspec.json.encode
 said_by_publisher = msgspec.json.Decoder(Ask | Did, dec_hook=_counted).decode
 said_by_receiver = msgspec.json.Decoder(There).decode
+said_first = msgspec.json.Decoder(KafkaClient).decode
+"""The receiver's first word: where Kafka is."""
 
 
 def tell(writer: StreamWriter, message: msgspec.Struct) -> None:

@@ -19,10 +19,9 @@ from receiver.publishing.messages import LINE_BYTES, Ask, Did, Held, There, said
 from schemas.backoff import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from receiver.counts import PublishCounts
     from receiver.journal import Journal
+    from schemas.kafka_client import KafkaClient
 
 log = structlog.get_logger()
 
@@ -42,12 +41,12 @@ class Publishing(Protocol):
 class PublishingProcess:
     """Keeps one publishing process running."""
 
-    def __init__(self, journal: Journal, counts: PublishCounts, log_level: str, environment: Mapping[str, str]) -> None:
-        """`environment` is the process's: it takes `KAFKA_...` from there."""
+    def __init__(self, journal: Journal, counts: PublishCounts, log_level: str, kafka: KafkaClient) -> None:
+        """`kafka` is handed to the process, over its socket; everything else it takes from our environment."""
         self._journal = journal
         self._counts = counts
         self._log_level = log_level
-        self._environment = environment
+        self._kafka = kafka
 
     async def run(self) -> None:
         """Publish until cancelled, then end the process, in `_END_S` at most. Raises JournalFailed."""
@@ -67,6 +66,7 @@ class PublishingProcess:
             process = await self._start(theirs.fileno())
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES)
         try:
+            tell(writer, self._kafka)
             with suppress(ConnectionError):
                 await self._serve(reader, writer)
         finally:
@@ -80,7 +80,6 @@ class PublishingProcess:
             *(sys.executable, "-m", "receiver.publishing", str(fd), *journal, self._log_level),
             pass_fds=(fd,),
             stdin=asyncio.subprocess.DEVNULL,
-            env=self._environment,
         )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

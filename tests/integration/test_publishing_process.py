@@ -14,15 +14,12 @@ from receiver.counts import PublishCounts
 from receiver.journal import Journal, JournalLimits
 from receiver.publishing import PublishingProcess
 from schemas import topics, wire
+from schemas.kafka_client import KafkaClient
 from tests.integration.test_receiver_publisher import RECEIVED_MS, Reader, body, ensure_topics, reading
 from tests.services import Broker
 from tests.unit.receivers import until
 
 LIMITS = JournalLimits(quota_bytes=1 << 30, segment_bytes=1 << 20)
-
-
-def environment(bootstrap_servers: str) -> dict[str, str]:
-    return {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())}
 
 
 def children() -> list[int]:
@@ -36,7 +33,7 @@ def publishing_pids() -> list[int]:
 @asynccontextmanager
 async def publishing(folder: Path, bootstrap_servers: str) -> AsyncIterator[tuple[Journal, PublishCounts]]:
     journal, counts = Journal.open(folder, LIMITS), PublishCounts()
-    part = PublishingProcess(journal, counts, "info", environment(bootstrap_servers))
+    part = PublishingProcess(journal, counts, "info", KafkaClient(bootstrap_servers=bootstrap_servers))
     task = asyncio.create_task(part.run())
     try:
         yield journal, counts

@@ -10,6 +10,7 @@ from receiver.publisher import WINDOW_CALLBACKS
 from receiver.publishing.followed import FollowedJournal
 from receiver.publishing.messages import Ask
 from receiver.publishing.process import PublishingProcess
+from schemas.kafka_client import KafkaClient
 
 LIMITS = JournalLimits(quota_bytes=1 << 30, segment_bytes=1 << 20)
 
@@ -18,7 +19,7 @@ class Receiver(PublishingProcess):
     """The receiver's side, without a process: what it is asked is noted."""
 
     def __init__(self, journal: Journal) -> None:
-        super().__init__(journal, PublishCounts(), "info", {})
+        super().__init__(journal, PublishCounts(), "info", KafkaClient(bootstrap_servers="127.0.0.1:1"))
         self.asked: list[int] = []
 
     async def _answer(self, asked: Ask, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +39,7 @@ async def test_a_backlog_is_read_without_asking_for_each_window(tmp_path: Path) 
         asyncio.create_task(receiver._serve(from_publisher, to_publisher)),
         asyncio.create_task(followed.follow(from_receiver)),
     ]
-    backlog = 2 * WINDOW_CALLBACKS + 500
+    backlog = 2 * WINDOW_CALLBACKS + 250
     await asyncio.gather(*(journal.append("demo", b"%d" % number, 7) for number in range(backlog)))
     read: list[bytes] = []
     async with asyncio.timeout(60):

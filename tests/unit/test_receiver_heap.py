@@ -35,3 +35,10 @@ def heaps(how: str) -> int:
 def test_threads_share_one_heap() -> None:
     assert heaps("one") == 1
     assert heaps("many") > 1
+
+
+def test_the_publishing_process_loads_nothing_of_what_reads_settings() -> None:
+    """13 MB: it is handed what it needs."""
+    code = "import sys, receiver.publishing.__main__; print('pydantic' in sys.modules, 'aiokafka' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["False", "True"]
