@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from receiver.batch import first_batches
 from receiver.produce import copy_once
 from receiver.window import restamp
 from schemas import clients
 from schemas.topics import DIAL_RESULTS, QUARANTINE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from receiver.batch import Batch
     from receiver.window import Outgoing
 
 copy_once()
 
 TOPICS = (DIAL_RESULTS, QUARANTINE)
-BATCH_BYTES = 512 * 1024
+BATCH_BYTES = 1_000_000  # a topic with Kafka's own limit takes it (1,048,588), a subscriber fetches it whole
 REQUEST_TIMEOUT_S = 8.0
 _CONNECT_S = 10.0  # three hosts that refuse take milliseconds, one that swallows packets takes all of it
 _ROUND_S = 2 * REQUEST_TIMEOUT_S + 4.0  # aiokafka may take twice its timeout to give a batch up
@@ -62,28 +64,21 @@ class Broker:
             raise NotDelivered("topic-missing")
         return found
 
-    async def send(self, places: Mapping[tuple[str, int], Sequence[Outgoing]]) -> list[Outgoing]:
-        """Send what stands at each topic and partition, in order; mark `done` what all replicas have.
+    async def send(self, waiting: Iterable[Outgoing]) -> list[Outgoing]:
+        """Send one batch to each partition, of what is first for it; mark `done` what all replicas have.
 
-        A partition sends nothing behind a batch that was not acknowledged. Too large a batch of several is not sent:
-        its records are marked `alone`, for the next try; one whose times are refused gets others. Returns records that
-        are too large alone.
+        Whatever follows in that partition is for the next call, so nothing overtakes what was not acknowledged. Too
+        large a batch of several is not taken: its records are marked `alone`, for the next call; one whose times are
+        refused gets others. Returns records that are too large alone.
 
         Raises:
             NotDelivered: something is not acknowledged. It may have been written all the same.
         """
-        too_large: list[Outgoing] = []
-        queues = {place: _batches(self._producer, outgoing) for place, outgoing in places.items()}
-        while queues:  # one batch a partition at a time: the next one goes when this one is acknowledged
-            turn = {place: queue.pop(0) for place, queue in queues.items()}
-            answers = await self._round(turn)
-            acknowledged = {place for place, answer in answers.items() if answer is None}
-            for place in acknowledged:
-                turn[place].acknowledged()
-            for place in answers.keys() - acknowledged:
-                too_large += _mended(turn[place], answers[place])
-            queues = {place: queue for place, queue in queues.items() if queue and place in acknowledged}
-        return too_large
+        batches = first_batches(waiting, self.partitions(), self._producer.create_batch)
+        refused = {place: error for place, error in (await self._round(batches)).items() if error is not None}
+        for place in batches.keys() - refused.keys():
+            batches[place].acknowledged()
+        return [outgoing for place, error in refused.items() for outgoing in _mended(batches[place], error)]
 
     async def _round(self, turn: Mapping[tuple[str, int], Batch]) -> dict[tuple[str, int], BaseException | None]:
         answers: list[asyncio.Future[Any]] = []
@@ -100,29 +95,6 @@ class Broker:
             for answer in answers:
                 answer.add_done_callback(_forget)
         return {place: answer.exception() for place, answer in zip(turn, answers, strict=True)}
-
-
-class Batch:
-    """Records of one partition, and the client's builder that holds their bytes."""
-
-    __slots__ = ("builder", "outgoing")
-
-    def __init__(self, builder: Any) -> None:  # noqa: ANN401  # aiokafka ships no types
-        self.builder = builder
-        self.outgoing: list[Outgoing] = []
-
-    def add(self, outgoing: Outgoing) -> bool:
-        """Return whether there was room; there always is for the first one."""
-        key, value, headers, timestamp_ms = outgoing.record
-        if self.builder.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
-            return False
-        self.outgoing.append(outgoing)
-        return True
-
-    def acknowledged(self) -> None:
-        """Note that all replicas have it."""
-        for outgoing in self.outgoing:
-            outgoing.done = True
 
 
 @asynccontextmanager
@@ -171,23 +143,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _batches(producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]) -> list[Batch]:
-    batches: list[Batch] = []
-    for one in outgoing:
-        fits = bool(batches) and not (one.alone or batches[-1].outgoing[-1].alone)
-        if not (fits and batches[-1].add(one)):
-            batches.append(Batch(producer.create_batch()))
-            batches[-1].add(one)
-    return batches
-
-
 def _forget(answer: asyncio.Future[Any]) -> None:
     """Take an exception that is nobody's any more. To cancel the answer instead would leave aiokafka's own untaken."""
     if not answer.cancelled():
         answer.exception()
 
 
-def _mended(batch: Batch, error: BaseException | None) -> list[Outgoing]:
+def _mended(batch: Batch, error: BaseException) -> list[Outgoing]:
     """Prepare what is refused for the next try. Raises NotDelivered where it is not the records' fault."""
     if isinstance(error, InvalidTimestampError) and restamp(batch.outgoing, now_ms()):
         return []

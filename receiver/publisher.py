@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from receiver.ahead import Ahead
 from receiver.broker import Broker, NotDelivered, connected
 from receiver.recent import Recent
-from receiver.window import Window, by_partition, decode_window
+from receiver.window import BUSY, CALM, Window, decode_window
 from schemas.backoff import Backoff
 from schemas.topics import QUARANTINE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from receiver.counts import PublishCounts
     from receiver.journal import JournaledCallback
+    from receiver.window import Outgoing
 
 log = structlog.get_logger()
 
-WINDOW_CALLBACKS = 1_000  # what a restart sends again at most
+WINDOW_CALLBACKS = 500
+WINDOW_BYTES = 4_000_000  # of bodies; decoded they take about three times as much memory
+_UNDER_WAY = 2  # windows: what a restart sends again at most
+_CALM_CALLBACKS = 5_000  # while no more wait, publishing takes its time: that is a seventh of a second's work
+_AHEAD = 2  # windows that are decoded meanwhile: a broker on a busy core takes 20 ms to answer
 _BACKOFF = Backoff(first_s=0.25, most_s=5.0)  # an outage's end is noticed within that; a try is one small request
-WINDOW_BYTES = 8_000_000  # of bodies; decoded they take about three times as much memory
 
 
 class Source(Protocol):
@@ -69,25 +75,24 @@ class Publisher:
         self._recent = Recent()
         self._client = AsyncExitStack()
         self._broker: Broker | None = None
+        self._failures = 0
         self._clock_ahead = False
 
     async def run(self) -> None:
-        """Publish until cancelled; the next window is decoded while one waits for the broker.
+        """Publish until cancelled; what follows is decoded while the broker is waited for.
 
         Raises what the journal raises, when everything before that is published: JournalFailed above all.
         """
+        ahead = Ahead(self._next_window, self._journal.published, _AHEAD)
+        under_way: deque[Window] = deque()
         try:
-            window = await self._next_window(self._journal.published)
             while True:
-                following = asyncio.create_task(self._next_window(window.last))
-                try:
-                    await self._publish(window)
-                    window = await following
-                finally:
-                    following.cancel()
-                    await asyncio.wait((following,))
-                    _ = following.cancelled() or following.exception()  # it is taken, whatever ended us
+                while not under_way or (len(under_way) < _UNDER_WAY and ahead.ready):
+                    under_way.append(await ahead.take())
+                await self._deliver(under_way)
+                await self._settle(under_way)
         finally:
+            await ahead.close()
             await self._disconnect()
 
     async def _next_window(self, after: int) -> Window:
@@ -95,37 +100,40 @@ class Publisher:
         while not callbacks:
             await self._journal.wait(after)
             callbacks = await asyncio.to_thread(self._journal.read, after, WINDOW_CALLBACKS, WINDOW_BYTES)
-        return await decode_window(callbacks, self._recent, self._headers)
+        pace = CALM if self._journal.waiting < _CALM_CALLBACKS else BUSY
+        return await decode_window(callbacks, self._recent, self._headers, pace)
 
-    async def _publish(self, window: Window) -> None:
-        await self._deliver(window)
-        self._count(window)
-        await asyncio.to_thread(self._journal.mark_published, window.last)
+    async def _settle(self, under_way: deque[Window]) -> None:
+        """Count the first windows, as far as all replicas have all of them, and move the mark behind them."""
+        last = None
+        while under_way and not under_way[0].waiting():
+            window = under_way.popleft()
+            self._count(window)
+            last = window.last
+        if last is not None:
+            self._moving()
+            await asyncio.to_thread(self._journal.mark_published, last)
 
-    async def _deliver(self, window: Window) -> None:
-        """Return when all replicas have all of it."""
-        failures = 0
-        while True:
-            try:
-                await self._send(window)
-            except NotDelivered as error:
-                failures += 1
-                await self._disconnect()
-                self._stalled(error.reason)
-                await asyncio.sleep(self._backoff.wait_s(failures))
-            else:
-                self._moving()
-                return
+    async def _deliver(self, under_way: Iterable[Window]) -> None:
+        """Send once; after a failure wait, so that the next try is another moment's."""
+        try:
+            await self._send([outgoing for window in under_way for outgoing in window.waiting()])
+        except NotDelivered as error:
+            self._failures += 1
+            await self._disconnect()
+            self._stalled(error.reason)
+            await asyncio.sleep(self._backoff.wait_s(self._failures))
+        else:
+            self._failures = 0
 
-    async def _send(self, window: Window) -> None:
-        """Send until nothing waits. Ends: every further round has set a record aside, or made it go alone."""
+    async def _send(self, waiting: Sequence[Outgoing]) -> None:
+        """Send what is first. Every round acknowledges something, sets a record aside, or makes it go alone."""
         broker = self._broker or await self._connect()
-        while waiting := list(window.waiting()):
-            too_large = await broker.send(by_partition(waiting, broker.partitions()))
-            for outgoing in too_large:
-                if outgoing.topic == QUARANTINE:  # then the topic is not as it should be, and a person has to see to it
-                    raise NotDelivered("quarantine-takes-less-than-a-body")
-                window.set_aside(outgoing)
+        too_large = await broker.send(waiting) if waiting else ()
+        for outgoing in too_large:
+            if outgoing.topic == QUARANTINE:  # then the topic is not as it should be, and a person has to see to it
+                raise NotDelivered("quarantine-takes-less-than-a-body")
+            outgoing.set_aside(self._headers)
 
     async def _connect(self) -> Broker:
         self._broker = await self._client.enter_async_context(connected(self._options))

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -18,19 +18,29 @@ from schemas.event import dial_result
 from schemas.wire import KafkaRecord, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from receiver.recent import Recent
 
 TOO_LARGE = "too-large"
 _NO_TIME = -1  # Kafka's own word for it: always accepted, and kept by the time at which it was written
 
-# It decodes for so long at a stretch, then lets the last window's answers and the receiver's word in.
-_STRETCH_S = 0.005
 # Larger bodies are decoded in a thread: 1 MB takes up to 0.1 s, and nobody's answer shall wait that long.
 _LARGE_BODY_BYTES = 32_768
 # What the records of one body may grow to, each with its copy of the body's further members: memory has a bound.
 _GROWN_BYTES = 16_000_000
+
+
+class Pace(NamedTuple):
+    """It decodes for so long at a stretch, then lets the broker's answers and the receiver's word in, and rests."""
+
+    stretch_s: float
+    rest_s: float
+
+
+BUSY = Pace(0.002, 0)
+CALM = Pace(0.0005, 0.001)
+"""Leaves the core to acknowledging in between: a broker that answers twice a second makes 500 callbacks due at once."""
 
 
 class Outgoing(msgspec.Struct):
@@ -50,6 +60,21 @@ class Outgoing(msgspec.Struct):
     """Acknowledged by the broker, or replaced by its quarantine record."""
     restamped: bool = False
     """Sent with another time than that of the callback, or none: see `restamp`."""
+    hashed: int = -1
+    """The hash of its key, once it was asked for."""
+
+    def place(self, partitions: Mapping[str, int]) -> tuple[str, int]:
+        """Return topic and partition; `partitions` says how many each topic has."""
+        if self.hashed < 0:
+            self.hashed = topics.hash_of(self.record.key)
+        return self.topic, self.hashed % partitions[self.topic]
+
+    def set_aside(self, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        """Have the body go to the quarantine, as the broker will not take the result; `headers` as on every record."""
+        self.record = quarantine_record(self.callback, TOO_LARGE, self.index if self.several else None)
+        self.record.headers.extend(headers)
+        self.topic, self.reason = topics.QUARANTINE, TOO_LARGE
+        self.index, self.hashed = None, -1
 
 
 @dataclass(slots=True)
@@ -59,14 +84,12 @@ class Window:
     last: int
     outgoing: list[Outgoing] = field(default_factory=list)
     callbacks: int = 0
-    headers: Sequence[tuple[str, bytes]] = ()
-    """Besides their own, on every record."""
     empty: int = 0
     repeats: int = 0
 
-    def waiting(self) -> Iterator[Outgoing]:
-        """Yield what is not acknowledged yet."""
-        return (outgoing for outgoing in self.outgoing if not outgoing.done)
+    def waiting(self) -> list[Outgoing]:
+        """Return what is not acknowledged yet, in order."""
+        return [outgoing for outgoing in self.outgoing if not outgoing.done]
 
     def published(self) -> Counter[str]:
         """Count the results by merchant."""
@@ -91,22 +114,19 @@ class Window:
         """Count the records that do not have the time of their callback."""
         return sum(sent.restamped for sent in self.outgoing)
 
-    def set_aside(self, outgoing: Outgoing) -> None:
-        """Send the body of a result that the broker will not take to the quarantine instead."""
-        index = outgoing.index if outgoing.several else None
-        outgoing.topic = topics.QUARANTINE
-        outgoing.reason = TOO_LARGE
-        outgoing.record = quarantine_record(outgoing.callback, TOO_LARGE, index)
-        outgoing.record.headers.extend(self.headers)
-        outgoing.index = None
-
 
 async def decode_window(
-    callbacks: Sequence[JournaledCallback], recent: Recent, headers: Sequence[tuple[str, bytes]] = ()
+    callbacks: Sequence[JournaledCallback],
+    recent: Recent,
+    headers: Sequence[tuple[str, bytes]] = (),
+    pace: Pace = BUSY,
 ) -> Window:
-    """Decode the callbacks, letting others run every few milliseconds. Nothing that a body holds makes it fail."""
-    window = Window(callbacks[-1].sequence, callbacks=len(callbacks), headers=headers)
-    pause_at = time.perf_counter() + _STRETCH_S
+    """Decode the callbacks, letting others run at this pace. Nothing that a body holds makes it fail.
+
+    `headers` go on every record, besides its own.
+    """
+    window = Window(callbacks[-1].sequence, callbacks=len(callbacks))
+    pause_at = time.perf_counter() + pace.stretch_s
     for callback in callbacks:
         if len(callback.body) > _LARGE_BODY_BYTES:
             made = await asyncio.to_thread(records_of, callback)
@@ -115,8 +135,8 @@ async def decode_window(
         window.outgoing += made
         window.empty += not made
         if time.perf_counter() > pause_at:
-            await asyncio.sleep(0)
-            pause_at = time.perf_counter() + _STRETCH_S
+            await asyncio.sleep(pace.rest_s)
+            pause_at = time.perf_counter() + pace.stretch_s
     window.repeats = recent.repeats([_name(outgoing) for outgoing in window.outgoing if outgoing.index is not None])
     if headers:
         for outgoing in window.outgoing:
@@ -163,15 +183,6 @@ def restamp(refused: Sequence[Outgoing], now_ms: int) -> bool:
         outgoing.record = outgoing.record._replace(timestamp_ms=time_ms)
         outgoing.restamped = True
     return bool(changed)
-
-
-def by_partition(waiting: Iterable[Outgoing], partitions: dict[str, int]) -> dict[tuple[str, int], list[Outgoing]]:
-    """Sort into topics and partitions, order kept; `partitions` says how many each topic has."""
-    sorted_out: dict[tuple[str, int], list[Outgoing]] = {}
-    for outgoing in waiting:
-        place = (outgoing.topic, topics.partition_of(outgoing.record.key, partitions[outgoing.topic]))
-        sorted_out.setdefault(place, []).append(outgoing)
-    return sorted_out
 
 
 def _result(callback: JournaledCallback, body: CallbackBody, record: BluRecord, *, several: bool) -> Outgoing:

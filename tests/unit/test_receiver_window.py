@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from receiver import window as window_module
 from receiver.journal import JournaledCallback
 from receiver.recent import Recent
-from receiver.window import Outgoing, Window, by_partition, decode_window, records_of
+from receiver.window import BUSY, CALM, Outgoing, Window, decode_window, records_of
 from schemas import topics, wire
 
 ANY_JSON = st.recursive(
@@ -62,13 +62,13 @@ async def test_every_callback_is_decoded_or_quarantined_or_empty(bodies: list[by
     window = await decoded(*bodies)
     for outgoing in window.outgoing:
         if outgoing.topic == topics.DIAL_RESULTS and data.draw(st.booleans()):
-            window.set_aside(outgoing)
+            outgoing.set_aside()
     assert window.decoded() + window.quarantined().total() + window.empty == window.callbacks
 
 
 async def test_a_record_set_aside_leaves_the_others_in_their_order() -> None:
     window = await decoded(*(b'{"taskId":1,"records":[{"id":"a","n":%d}]}' % number for number in range(3)))
-    window.set_aside(window.outgoing[1])
+    window.outgoing[1].set_aside()
     assert [outgoing.topic for outgoing in window.outgoing] == [
         topics.DIAL_RESULTS,
         topics.QUARANTINE,
@@ -76,11 +76,12 @@ async def test_a_record_set_aside_leaves_the_others_in_their_order() -> None:
     ]
     assert dict(window.outgoing[1].record.headers)["reason"] == b"too-large"
     window.outgoing[0].done = True
-    places = by_partition(window.waiting(), {topics.DIAL_RESULTS: 12, topics.QUARANTINE: 3})
-    assert places == {
-        (topics.QUARANTINE, topics.partition_of(b"demo", 3)): [window.outgoing[1]],
-        (topics.DIAL_RESULTS, topics.partition_of(b"demo:a", 12)): [window.outgoing[2]],
-    }
+    assert window.waiting() == window.outgoing[1:]
+    partitions = {topics.DIAL_RESULTS: 12, topics.QUARANTINE: 3}
+    assert [outgoing.place(partitions) for outgoing in window.waiting()] == [
+        (topics.QUARANTINE, topics.partition_of(b"demo", 3)),
+        (topics.DIAL_RESULTS, topics.partition_of(b"demo:a", 12)),
+    ]
 
 
 async def turns_of_others(*bodies: bytes) -> int:
@@ -101,7 +102,7 @@ async def turns_of_others(*bodies: bytes) -> int:
 
 
 async def test_many_small_bodies_let_others_run_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.count(step=window_module._STRETCH_S / 10)  # as if each took a tenth of a stretch
+    seconds = itertools.count(step=BUSY.stretch_s / 10)  # as if each took a tenth of a stretch
     monkeypatch.setattr(window_module.time, "perf_counter", lambda: next(seconds))
     assert await turns_of_others(*[b'{"taskId":1,"records":[{"id":"a"}]}'] * 400) >= 30
 
@@ -120,3 +121,18 @@ async def test_a_large_body_lets_others_run_meanwhile(monkeypatch: pytest.Monkey
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.01, others_ran.set)
     assert (await decoding).decoded() == 1
+
+
+async def test_at_a_calm_pace_the_processor_rests_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    seconds = itertools.count(step=CALM.stretch_s / 10)
+    monkeypatch.setattr(window_module.time, "perf_counter", lambda: next(seconds))
+    monkeypatch.setattr(window_module.asyncio, "sleep", sleep)
+    await decode_window([callback(b'{"taskId":1,"records":[{"id":"a"}]}')] * 400, Recent(), pace=CALM)
+    assert len(rests) >= 30
+    assert set(rests) == {CALM.rest_s}
+    assert CALM.rest_s >= CALM.stretch_s
