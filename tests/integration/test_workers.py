@@ -205,4 +205,5 @@ async def test_wrong_settings_of_the_workers_end_it_with_2(tmp_path: Path) -> No
         *command, env=workers.environment, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(60):
-        assert await process.wait() == 2
+        await process.communicate()  # to the end of its pipes, or one of them is left open
+    assert process.returncode == 2
