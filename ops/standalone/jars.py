@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 KAFKA_VERSION = "4.3.1"
 _LIST = Path(__file__).with_name("kafka-jars.txt")
 _THREADS = 16  # 92 small files; the time is waiting
+_AGAIN_AFTER_S = (1.0, 5.0)  # of 92 downloads one meets a bad moment now and then
 
 
 class JarError(Exception):
@@ -79,22 +81,30 @@ def _fetch_all(jars: Iterable[Jar], folder: Path, fetched: Callable[[int], None]
 
 def _fetch(jar: Jar, folder: Path) -> None:
     """Two processes may do this at once: each writes a file of its own and renames it into place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # platformdirs complains of a missing XDG_RUNTIME_DIR; nothing here needs it
-        from jgo.maven import MavenContext  # noqa: PLC0415  # half a second that only a first start has to pay
-
-    try:
-        source = MavenContext().project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
-    except (OSError, RuntimeError) as error:
-        raise JarError(
-            f"{jar.file_name} could not be fetched ({type(error).__name__}); is the network there?"
-        ) from error
-    if not _is_good(Path(source), jar):
-        Path(source).unlink()
+    source = _resolved(jar)
+    if not _is_good(source, jar):
+        source.unlink()
         raise JarError(f"{jar.file_name} is not the pinned file (SHA-256 differs); it was removed, try again")
     private = folder / f".{jar.file_name}.{os.getpid()}"
     shutil.copyfile(source, private)
     private.replace(folder / jar.file_name)
+
+
+def _resolved(jar: Jar) -> Path:
+    """Have Maven's cache hold it. Raises JarError where it cannot be fetched, time and again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs complains of a missing XDG_RUNTIME_DIR; nothing here needs it
+        from jgo.maven import MavenContext  # noqa: PLC0415  # half a second that only a first start has to pay
+
+    for wait_s in (*_AGAIN_AFTER_S, None):
+        try:
+            return Path(MavenContext().project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve())
+        except (OSError, RuntimeError) as error:
+            if wait_s is None:
+                said = f"{jar.file_name} could not be fetched ({type(error).__name__}); is the network there?"
+                raise JarError(said) from error
+            time.sleep(wait_s)
+    raise AssertionError
 
 
 def _is_good(path: Path, jar: Jar) -> bool:
