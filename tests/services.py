@@ -35,8 +35,11 @@ def docker_answers() -> bool:
     client = shutil.which("docker")
     if client is None:
         return False
-    asked = subprocess.run([client, "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False)
-    return asked.returncode == 0
+    command = [client, "version", "--format", "{{.Server.Version}}"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

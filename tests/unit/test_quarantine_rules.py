@@ -139,7 +139,7 @@ def test_a_mask_keeps_names_of_documented_fields_and_nothing_else() -> None:
     assert masking.masked(body).replace(" ", "") == shown.replace(" ", "")
 
 
-SECRET = st.text(min_size=5).filter(lambda text: not set(text) & set('{}[]:,. "\\0?…1234567890\n\r\t'))
+SECRET = st.text(st.characters(codec="utf-8", exclude_characters='{}[]:,. "\\0?…1234567890\n\r\t'), min_size=5)
 
 
 @given(SECRET, st.sampled_from(["gbk", "utf-8", "utf-16"]), st.binary(max_size=20), st.integers(0, 5))
