@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from receiver.window import Outgoing
+    from receiver.outgoing import Outgoing
 
 
 class Batch:

@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
 from receiver.batch import first_batches
+from receiver.outgoing import restamp
 from receiver.produce import copy_once
-from receiver.window import restamp
 from schemas import clients
 from schemas.topics import DIAL_RESULTS, QUARANTINE
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from receiver.batch import Batch
-    from receiver.window import Outgoing
+    from receiver.outgoing import Outgoing
 
 copy_once()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from receiver.counts import PublishCounts
     from receiver.journal import JournaledCallback
-    from receiver.window import Outgoing
+    from receiver.outgoing import Outgoing
 
 log = structlog.get_logger()
 

@@ -6,24 +6,18 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from receiver.journal import JournaledCallback  # msgspec's fields are looked up
+from receiver.outgoing import TOO_LARGE, Outgoing, quarantine_record
 from schemas import topics, wire
 from schemas.blu import BluRecord, CallbackBody, UnreadableCallback, decode_callback
 from schemas.event import dial_result
-from schemas.wire import KafkaRecord, timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from receiver.journal import JournaledCallback
     from receiver.recent import Recent
-
-TOO_LARGE = "too-large"
-_NO_TIME = -1  # Kafka's own word for it: always accepted, and kept by the time at which it was written
 
 # Larger bodies are decoded in a thread: 1 MB takes up to 0.1 s, and nobody's answer shall wait that long.
 _LARGE_BODY_BYTES = 32_768
@@ -41,40 +35,6 @@ class Pace(NamedTuple):
 BUSY = Pace(0.002, 0)
 CALM = Pace(0.0005, 0.001)
 """Leaves the core to acknowledging in between: a broker that answers twice a second makes 500 callbacks due at once."""
-
-
-class Outgoing(msgspec.Struct):
-    """One record on its way. `index` is the place of its result in the callback; None for a quarantined body."""
-
-    topic: str
-    record: KafkaRecord
-    callback: JournaledCallback
-    index: int | None
-    several: bool = False
-    """The callback has more than one result."""
-    reason: str = ""
-    """Why it is quarantined."""
-    alone: bool = False
-    """To be sent in a batch of its own, to see whether it is the one that is too large."""
-    done: bool = False
-    """Acknowledged by the broker, or replaced by its quarantine record."""
-    restamped: bool = False
-    """Sent with another time than that of the callback, or none: see `restamp`."""
-    hashed: int = -1
-    """The hash of its key, once it was asked for."""
-
-    def place(self, partitions: Mapping[str, int]) -> tuple[str, int]:
-        """Return topic and partition; `partitions` says how many each topic has."""
-        if self.hashed < 0:
-            self.hashed = topics.hash_of(self.record.key)
-        return self.topic, self.hashed % partitions[self.topic]
-
-    def set_aside(self, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        """Have the body go to the quarantine, as the broker will not take the result; `headers` as on every record."""
-        self.record = quarantine_record(self.callback, TOO_LARGE, self.index if self.several else None)
-        self.record.headers.extend(headers)
-        self.topic, self.reason = topics.QUARANTINE, TOO_LARGE
-        self.index, self.hashed = None, -1
 
 
 @dataclass(slots=True)
@@ -155,34 +115,6 @@ def records_of(callback: JournaledCallback) -> list[Outgoing]:
     several = len(body.records) + len(body.unreadable) > 1
     results = [_result(callback, body, record, several=several) for record in body.records]
     return results + [_quarantined(callback, bad.reason, bad.index if several else None) for bad in body.unreadable]
-
-
-def quarantine_record(callback: JournaledCallback, reason: str, index: int | None = None) -> KafkaRecord:
-    """Return the body as it came, with why it is kept; `index` is the place of the bad one of many."""
-    headers = [
-        (topics.REASON, reason.encode()),
-        (topics.MERCHANT, callback.merchant.encode()),
-        (topics.RECEIVED_AT, timestamp(datetime.fromtimestamp(callback.received_ms / 1000, UTC)).encode()),
-    ]
-    if index is not None:
-        headers.append((topics.RECORD_INDEX, str(index).encode()))
-    return KafkaRecord(callback.merchant.encode(), callback.body, headers, callback.received_ms)
-
-
-def restamp(refused: Sequence[Outgoing], now_ms: int) -> bool:
-    """Change the Kafka timestamps of a batch that lies over an hour ahead of the broker's clock, which it refuses.
-
-    Those ahead of our own clock get its time: it was ahead when they came, and is not any more. Where none is, our
-    clock itself is ahead, and they get no time. `receivedAt` stays what it was. Returns False if nothing is left to
-    change.
-    """
-    ahead = [outgoing for outgoing in refused if outgoing.record.timestamp_ms > now_ms]
-    time_ms = now_ms if ahead else _NO_TIME
-    changed = [outgoing for outgoing in ahead or refused if outgoing.record.timestamp_ms != time_ms]
-    for outgoing in changed:
-        outgoing.record = outgoing.record._replace(timestamp_ms=time_ms)
-        outgoing.restamped = True
-    return bool(changed)
 
 
 def _result(callback: JournaledCallback, body: CallbackBody, record: BluRecord, *, several: bool) -> Outgoing:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from receiver.ahead import Ahead
 from receiver.batch import first_batches
 from receiver.journal import JournaledCallback
-from receiver.window import Outgoing, Window, records_of
+from receiver.outgoing import Outgoing
+from receiver.window import Window, records_of
 from schemas import topics
 
 PARTITIONS = {topics.DIAL_RESULTS: 3, topics.QUARANTINE: 1}

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from receiver import window as window_module
 from receiver.journal import JournaledCallback
+from receiver.outgoing import Outgoing
 from receiver.recent import Recent
-from receiver.window import BUSY, CALM, Outgoing, Window, decode_window, records_of
+from receiver.window import BUSY, CALM, Window, decode_window, records_of
 from schemas import topics, wire
 
 ANY_JSON = st.recursive(
