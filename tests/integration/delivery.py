@@ -44,6 +44,7 @@ class Memory:
         self.deliveries: list[Delivery] = []
         self.erasures: list[str] = []
         self.called_at: list[float] = []
+        self.sizes: list[int] = []
         self.away: SinkUnavailable | None = None
         self.bug: Exception | None = None
         self.bad: Callable[[DialResult], bool] = lambda _: False
@@ -61,6 +62,7 @@ class Memory:
 
     async def write(self, deliveries: Sequence[Delivery]) -> None:
         self.called_at.append(asyncio.get_running_loop().time())
+        self.sizes.append(len(deliveries))
         if self.away:
             raise self.away
         if self.bug:

@@ -396,7 +396,7 @@ async def test_a_rebalance_waits_for_the_write_in_progress_and_its_commit(kafka:
             assert not second.status.joined
             memory.gate.set()
             await until(lambda: second.status.joined and first.status.joined, watched=first)
-            assert sum((await kafka.committed("memory")).values()) >= len(memory.effects) > 0
+            assert sum((await kafka.committed("memory")).values()) >= memory.sizes[0] > 0  # what follows may be written
 
 
 class SlowCommits:
