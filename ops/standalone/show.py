@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _WHERE = {"storage": "PostgreSQL", "analytics": "Delta table", "crm": "sandbox CRM"}
 _EVERY_S = 1.0
-_PLAIN_EVERY_S = 60.0  # a line where nothing is shown in place; sooner when something changed
+_PLAIN_EVERY_S = 60.0  # a line where nothing is shown in place; sooner while a part is down
 _COLUMNS = ("received", "journaled", "published", "quarantined", "done", "lag", "dead letters")
 
 

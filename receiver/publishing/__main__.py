@@ -26,7 +26,8 @@ from schemas.quiet import quieten, report_stray, report_uncaught
 
 # Where one busy core is all there is, acknowledging gets the greater part of it: what waits is safe in the journal.
 # After 3 s of requests that fill the core, of which a bare handler takes 24,400/s: with 0 we take 26,000/s and none
-# still waits 2 s later; with 1 it is 27,000 to 38,000/s, and some wait after rounds of over 30,000/s.
+# still waits 2 s later; with 1 it is 27,000 to 38,000/s, and tens of
+# thousands wait after rounds of over 30,000/s (docs/receiver.md).
 NICER = 1
 
 
